@@ -1,0 +1,132 @@
+"""Tune a training function: checked before it starts, and with the best model afterwards."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from air_tutorials.checkpoints import load_weights
+from air_tutorials.errors import ConfigError, TuningError
+from air_tutorials.models import Net
+from air_tutorials.preflight import check_storage, check_workers_fit
+
+
+def make_tuner(
+    trainable: Callable[..., Any],
+    space: Mapping[str, Any],
+    *,
+    num_samples: int,
+    max_epochs: int,
+    storage_path: str | Path,
+    name: str | None = None,
+    data: Any = None,
+    metric: str = "loss",
+    mode: str = "min",
+    scheduler: TrialScheduler | None = None,
+    search_alg: Searcher | None = None,
+    resources_per_trial: Mapping[str, float] | None = None,
+    max_concurrent_trials: int | None = None,
+    max_failures: int = 0,
+    monitor: tune.Callback | None = None,
+) -> tune.Tuner:
+    """Make a ``Tuner`` after checking what would otherwise wait for ever, or show at the end of the first trial.
+
+    Args:
+        trainable: ``trials.train_cifar`` or a function like it, which reports ``metric`` after each epoch.
+        space: for each hyperparameter a distribution or a value. ``epochs`` is added.
+        num_samples: how many trials.
+        max_epochs: what a trial that is never stopped trains.
+        storage_path: where trials keep their checkpoints; an absolute path.
+        name: of the experiment.
+        data: the function's second argument, put into the object store once and shared by all trials.
+        metric: of those reported, the one that is compared.
+        mode: ``"min"`` or ``"max"``.
+        scheduler: left out, ASHA: after 1, 2, 4, … epochs only the better half goes on.
+        search_alg: left out, random search.
+        resources_per_trial: left out, one CPU. A share of a GPU will do: ``{"cpu": 1, "gpu": 0.5}``.
+        max_concurrent_trials: left out, as many as fit.
+        max_failures: how often a trial that raised, or whose process died, goes on from its checkpoint.
+        monitor: shows how the trials go, such as a ``TuningMonitor``.
+
+    Returns:
+        A tuner; ``fit()`` runs the trials. A trial that raises ends alone, and its reason is in its result.
+
+    Raises:
+        ConfigError: a number is below 1, the mode is unknown, or a hyperparameter has no values.
+        PreflightError: no trial fits into the cluster, or the storage path cannot be written.
+        ClusterError: Ray is not running; call ``local_cluster()`` first.
+    """
+    _check_space(space, num_samples, max_epochs, mode)
+    check_storage(storage_path)
+    _write_down_every_second()
+    scheduler = scheduler or ASHAScheduler(max_t=max_epochs, grace_period=1, reduction_factor=2)
+    tune_config = tune.TuneConfig(
+        metric=metric,
+        mode=mode,
+        num_samples=num_samples,
+        search_alg=search_alg,
+        scheduler=scheduler,
+        max_concurrent_trials=max_concurrent_trials,
+        # The process of a trial that has ended takes the next one, which need not import torch again.
+        reuse_actors=True,
+    )
+    callbacks = [monitor] if monitor else None
+    run_config = tune.RunConfig(name, str(storage_path), verbose=0, callbacks=callbacks)
+    run_config.failure_config = tune.FailureConfig(max_failures=max_failures)
+    if data is not None:
+        trainable = tune.with_parameters(trainable, data=data)
+    trainable = tune.with_resources(trainable, _check_resources(resources_per_trial or {"cpu": 1}))
+    space = {**space, "epochs": max_epochs}
+    return tune.Tuner(trainable, param_space=space, tune_config=tune_config, run_config=run_config)
+
+
+def best_model(results: tune.ResultGrid, metric: str = "loss", mode: str = "min") -> tuple[tune.Result, Net]:
+    """Return the best trial of an experiment, and the model as it was after its best epoch.
+
+    Args:
+        results: what ``Tuner.fit()`` returned.
+        metric: the one that was reported.
+        mode: ``"min"`` or ``"max"``.
+
+    Raises:
+        TuningError: no trial reported the metric; the message has the reasons of those that failed.
+    """
+    if not any(result.metrics and metric in result.metrics for result in results):
+        reasons = Counter(failure for result in results if (failure := failure_of(result)))
+        counted = "; ".join(f"{count} failed with {reason}" for reason, count in reasons.items())
+        raise TuningError(f"None of {len(results)} trials reported {metric!r}. {counted or 'None failed'}.")
+    best = results.get_best_result(metric, mode, scope="all")
+    model = Net(best.config["l1"], best.config["l2"])
+    load_weights(best.get_best_checkpoint(metric, mode), model)
+    return best, model
+
+
+def failure_of(result: tune.Result) -> str | None:
+    """Return the exception that ended a trial, in one line, or None if none did."""
+    return str(result.error).strip().splitlines()[-1] if result.error else None
+
+
+def _check_resources(resources: Mapping[str, float]) -> dict[str, float]:
+    check_workers_fit(1, {{"cpu": "CPU", "gpu": "GPU"}.get(kind, kind): n for kind, n in resources.items()})
+    return dict(resources)
+
+
+def _write_down_every_second() -> None:
+    # A driver that dies loses what happened since Tune last wrote it down, and trials that had ended would run again.
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
+
+
+def _check_space(space: Mapping[str, Any], num_samples: int, max_epochs: int, mode: str) -> None:
+    if min(num_samples, max_epochs) < 1:
+        raise ConfigError(f"num_samples is {num_samples} and max_epochs {max_epochs}: both must be at least 1.")
+    if mode not in ("min", "max"):
+        raise ConfigError(f"mode is {mode!r}, and must be 'min' or 'max'.")
+    for name, values in space.items():
+        choices = values.get("grid_search") if isinstance(values, dict) else getattr(values, "categories", None)
+        if choices is not None and not len(choices):
+            raise ConfigError(f"{name} has no values to choose from. Give it at least one.")
