@@ -75,6 +75,9 @@ def _keep_quiet() -> None:
         "RAY_worker_maximum_startup_concurrency": "16",
     }.items():
         os.environ.setdefault(name, value)
+    # Whoever waits for a process that died gets an exception. Ray prints a paragraph beside it, also about a process
+    # that ended because its work was done, now and then; it has no other switch for that.
+    ray._private.worker._worker_logs_enabled = False
     if "ray.data" in sys.modules:  # imported before these settings were made
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars, context.raise_original_map_exception = False, True

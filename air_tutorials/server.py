@@ -1,13 +1,10 @@
 """Start and stop Ray Serve on this machine: one server, in place of the last one, and nothing left of it afterwards."""
 
 import errno
-import io
 import logging
 import socket
-import sys
 import time
-from contextlib import redirect_stdout
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import ray
 from ray import serve
@@ -20,7 +17,6 @@ from air_tutorials.serving import QUIET
 APP_NAME = "predictor"
 
 _PATIENCE_S = 2.0  # a server that was stopped just now lets its port go a moment later
-_FAREWELL_S = 1.0  # what Ray prints of an actor that ended comes through a thread of its own
 
 
 class Server(NamedTuple):
@@ -87,28 +83,9 @@ def stop_server() -> None:
     if not ray.is_initialized() or _listening() is None:
         return
     if set(serve.status().applications) <= {APP_NAME}:
-        with redirect_stdout(_WithoutFarewell(sys.stdout)):
-            serve.shutdown()
-            time.sleep(_FAREWELL_S)
+        serve.shutdown()
     else:
         serve.delete(APP_NAME)
-
-
-class _WithoutFarewell(io.TextIOBase):
-    """Drops what Ray prints when Serve's processes end: that calls to them failed, which is how Serve ends them."""
-
-    def __init__(self, stdout: TextIO) -> None:
-        self._stdout = stdout
-        self._dropped = False
-
-    def write(self, text: str) -> int:
-        # `print` writes a line and its end apart.
-        dropped = "(raylet)" in text or (self._dropped and text == "\n")
-        self._dropped = dropped
-        return len(text) if dropped else self._stdout.write(text)
-
-    def flush(self) -> None:
-        self._stdout.flush()
 
 
 def _why_no_replica_started() -> str:

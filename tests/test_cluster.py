@@ -71,6 +71,21 @@ def test_starts_quietly_on_loopback_and_leaves_nothing_behind(tmp_path: Path) ->
     assert not alive
 
 
+def test_a_process_that_dies_is_an_exception_and_nothing_else() -> None:
+    """Ray tells of it through a thread of its own, which would print in the middle of whatever comes next."""
+    script = """
+        import os, signal, time, ray
+        from air_tutorials.cluster import local_cluster
+        local_cluster(num_cpus=1)
+        try:
+            ray.get(ray.remote(max_retries=0)(lambda: os.kill(os.getpid(), signal.SIGKILL)).remote())
+        except ray.exceptions.WorkerCrashedError:
+            time.sleep(2)
+            print("died")
+    """
+    assert run_script(script).stdout == "died\n"
+
+
 def test_without_a_cluster(tmp_path: Path) -> None:
     script = """
         from ray.train import ScalingConfig
