@@ -3,7 +3,23 @@
 Nothing is executed here, and a reader's browser asks for nothing outside the site.
 """
 
-from air_tutorials import __version__
+import io
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+
+import numpy.typing
+import run_times
+from docutils.nodes import Element
+from sphinx.application import Sphinx
+
+# This union of many private types would be listed in full: before a module takes it, one class stands in for it.
+numpy.typing.ArrayLike = type("ArrayLike", (), {"__module__": "numpy.typing"})
+
+from air_tutorials import __version__, baseline, trainer  # noqa: E402 (only now)
+from air_tutorials.display import show_diff  # noqa: E402
 
 project = "air-tutorials"
 author = "The air-tutorials maintainers"
@@ -13,23 +29,70 @@ version = release = __version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
 ]
 # The .md beside a page is its source; the .ipynb holds the outputs and is what the site shows.
-include_patterns = ["index.md", "api.md", "notebooks/*.ipynb"]
-# Nor walk through environments, caches and checkpoints to find that out.
-exclude_patterns = [".*", "**/.*", "_build"]
+include_patterns = ["*.md", "notebooks/*.ipynb"]
+# These are for whoever reads the repository. Nor walk through environments, caches and checkpoints to find pages.
+exclude_patterns = [".*", "**/.*", "_build", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+# Where the reference names a class of another project, it links to that project's own page. The lists of names are
+# kept here, as inventories in Sphinx's first, plain format, so that the build needs no network.
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", "inventories/python.txt"),
+    "numpy": ("https://numpy.org/doc/stable", "inventories/numpy.txt"),
+    "torch": ("https://docs.pytorch.org/docs/stable", "inventories/torch.txt"),
+    "ray": ("https://docs.ray.io/en/releases-2.60.0", "inventories/ray.txt"),
+}
+# Where a class is written, and the public name under which its project describes it.
+PUBLIC_NAMES = {
+    "Dataset": "ray.data.Dataset",
+    "ScalingConfig": "ray.train.ScalingConfig",
+    "ray.serve.deployment.Application": "ray.serve.Application",
+    "ray.tune.callback.Callback": "ray.tune.Callback",
+    "ray.tune.result_grid.ResultGrid": "ray.tune.ResultGrid",
+    "ray.tune.schedulers.trial_scheduler.TrialScheduler": "ray.tune.schedulers.TrialScheduler",
+    "ray.tune.search.searcher.Searcher": "ray.tune.search.Searcher",
+    "ray.tune.tuner.Tuner": "ray.tune.Tuner",
+    "torch.nn.modules.module.Module": "torch.nn.Module",
+    "torch.optim.optimizer.Optimizer": "torch.optim.Optimizer",
+    "torch.utils.data.dataloader.DataLoader": "torch.utils.data.DataLoader",
+    "torch.utils.data.dataset.Dataset": "torch.utils.data.Dataset",
+    "torch.utils.data.dataset.IterableDataset": "torch.utils.data.IterableDataset",
+    "torch.utils.data.dataset.Subset": "torch.utils.data.Subset",
+}
 nitpicky = True
-# Other projects' inventories would take a network to build the site with: of all references only our own must resolve.
-nitpick_ignore_regex = [(r"py:.*", r"(?!air_tutorials\.).*")]
-nitpick_ignore = [("py:class", "air_tutorials.monitor.Item")]  # a type variable has no entry of its own
+nitpick_ignore = [
+    ("py:class", "air_tutorials.monitor.Item"),  # a type variable has no entry of its own
+    ("py:class", "ray.ObjectRef"),  # Ray describes it in prose
+    # Not Sphinx's, so that they offer no inventory.
+    ("py:class", "fastapi.applications.FastAPI"),
+    ("py:class", "pydantic.main.BaseModel"),
+]
 
 nb_execution_mode = "off"
 # Widgets need a kernel, and their scripts come from elsewhere: the image or the table beside them is shown.
 nb_ipywidgets_js = {}
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "substitution"]
+
+
+def difference() -> str:
+    """Show how the program of page 1 becomes the one for many workers, as Markdown: from the code as it is now."""
+    with redirect_stdout(io.StringIO()) as shown:
+        show_diff(baseline.train_func, trainer.train_func)
+    caption, _, lines = shown.getvalue().partition("\n\n")
+    return f"{caption}\n\n```diff\n{lines}```"
+
+
+# What index.md and run_times.md take from the code and from the last measurement.
+myst_substitutions = {
+    "difference": difference(),
+    "run_times": run_times.table(),
+    "total_run_time": run_times.total(),
+}
 myst_heading_anchors = 3
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
@@ -39,6 +102,7 @@ autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # or the fields of a dataclass are described twice
+napoleon_use_rtype = False  # what a docstring says of a result is prose; its type is in the signature
 
 # A button on all code, none on what a cell printed; and a prompt is not copied.
 copybutton_selector = "div.highlight pre:not(.stream *, .text_plain *, .text_html *, .traceback *)"
@@ -54,3 +118,13 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_use_index = html_domain_indices = False  # the reference is one page, and there is a search
+
+
+def use_public_name(app: Sphinx, env: object, node: Element, content: object) -> None:  # noqa: ARG001 (Sphinx passes them)
+    """Look a reference up under its public name: intersphinx, which comes after this, finds it there."""
+    node["reftarget"] = PUBLIC_NAMES.get(node["reftarget"], node["reftarget"])
+
+
+def setup(app: Sphinx) -> None:
+    """Let Sphinx call this file's own function before intersphinx's."""
+    app.connect("missing-reference", use_public_name, priority=400)

@@ -87,7 +87,7 @@ class TrainingMonitor:
 
     @property
     def remote_on_step(self) -> StepSender:
-        """The same for a training on Ray's workers: it can be pickled. The first use starts a small actor.
+        """The same for a training on Ray's workers, as it can be pickled. The first use starts a small actor.
 
         Raises:
             ClusterError: Ray is not connected; call ``local_cluster()`` first.

@@ -22,6 +22,7 @@ from jupytext.cli import jupytext as jupytext_command
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+from run_times import RunTime, measured, store
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "notebooks"
@@ -38,6 +39,7 @@ class ProgressBar:
         self.name, self.total = name, total
         self.started = self.done = 0
         self.start = time.monotonic()
+        self.cell_starts: list[float] = []
         self.live = sys.stdout.isatty()
         self._finished = threading.Event()
         # The seconds go on while a long cell runs, so that nobody takes it for a page that hangs.
@@ -48,6 +50,7 @@ class ProgressBar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end = time.monotonic()
         self._finished.set()
         self._ticker.join()
         if error is None:
@@ -67,12 +70,17 @@ class ProgressBar:
 
     def start_cell(self, **_: object) -> None:
         """Count the cells before the one that starts now."""
+        self.cell_starts.append(time.monotonic())
         self.started += 1
         self.done = self.started - 1
 
+    def run_time(self) -> RunTime:
+        """Tell how long the page took, once it is done."""
+        return measured(self.start, self.cell_starts, self.end)
 
-def execute(source: Path) -> NotebookNode:
-    """Run one page in a fresh kernel, in the directory in which a reader runs it, and give it back with its outputs."""
+
+def execute(source: Path) -> tuple[NotebookNode, RunTime]:
+    """Run one page in a fresh kernel, where a reader runs it; give it back with its outputs, and how long it took."""
     notebook = jupytext.read(source)
     num_cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     with ProgressBar(source.stem, num_cells) as bar:
@@ -89,7 +97,7 @@ def execute(source: Path) -> NotebookNode:
         )
         # What the page prints comes back as its output. This is the kernel's own chatter, and that of the dying Ray.
         client.execute(stderr=subprocess.DEVNULL)
-    return tidy(notebook)
+    return tidy(notebook), bar.run_time()
 
 
 def tidy(notebook: NotebookNode) -> NotebookNode:
@@ -117,7 +125,9 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
 def run_page(source: Path, directory: Path, *, sync: bool) -> None:
     """Execute one page and write it to `directory` as a notebook. `sync` brings source and notebook into one form."""
     target = directory / f"{source.stem}.ipynb"
-    nbformat.write(execute(source), target)
+    notebook, run_time = execute(source)
+    nbformat.write(notebook, target)
+    store(directory, source.stem, run_time)
     if sync:
         jupytext_command(["--quiet", "--sync", str(target)])
 
