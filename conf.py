@@ -66,10 +66,13 @@ PUBLIC_NAMES = {
 }
 nitpicky = True
 nitpick_ignore = [
-    ("py:class", "air_tutorials.monitor.Item"),  # a type variable has no entry of its own
+    # A type variable has no entry of its own.
+    ("py:class", "air_tutorials.monitor.Item"),
+    ("py:class", "air_tutorials.simulation.T"),
     ("py:class", "ray.ObjectRef"),  # Ray describes it in prose
     # Not Sphinx's, so that they offer no inventory.
     ("py:class", "fastapi.applications.FastAPI"),
+    ("py:class", "ipywidgets.widgets.widget_button.Button"),
     ("py:class", "pydantic.main.BaseModel"),
 ]
 
@@ -87,8 +90,15 @@ def difference() -> str:
     return f"{caption}\n\n```diff\n{lines}```"
 
 
+def contents() -> str:
+    """List the pages for the sidebar, as Markdown, each with its number."""
+    pages = "\n".join(f"{run_times.title(page)} <notebooks/{page}>" for page in run_times.pages())
+    return f"```{{toctree}}\n:hidden:\n:caption: Pages\n\n{pages}\n```"
+
+
 # What index.md and run_times.md take from the code and from the last measurement.
 myst_substitutions = {
+    "contents": contents(),
     "difference": difference(),
     "run_times": run_times.table(),
     "total_run_time": run_times.total(),

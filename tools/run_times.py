@@ -59,6 +59,11 @@ def load(directory: Path = PAGES) -> dict[str, RunTime]:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
+def pages() -> list[str]:
+    """List the executed pages in their order: those with a number first."""
+    return sorted(file.stem for file in PAGES.glob("*.ipynb"))
+
+
 def title(page: str) -> str:
     """Read the heading of an executed page, and put its number before it: `1. Convert a PyTorch program to Ray`."""
     notebook = nbformat.read(PAGES / f"{page}.ipynb", as_version=4)
@@ -72,7 +77,7 @@ def table() -> str:
     """Make the Markdown table of all pages: how many cells each has, its seconds, and those of its longest cell."""
     times = load()
     rows = ["| Page | Cells | Seconds | Longest cell, s |", "| :--- | ---: | ---: | ---: |"]
-    for page in sorted(file.stem for file in PAGES.glob("*.ipynb")):
+    for page in pages():
         link = f"[{title(page)}](notebooks/{page}.ipynb)"
         if time := times.get(page):
             rows.append(f"| {link} | {time['cells']} | {time['seconds']:.0f} | {time['longest_cell_seconds']:.0f} |")
