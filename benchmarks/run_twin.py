@@ -1,0 +1,57 @@
+"""What ``torchrun`` starts: one process of one of page 1's twins, or of the bare step that none of them can beat."""
+
+import argparse
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+
+from air_tutorials.baseline import load_data
+from air_tutorials.loops import train_epoch
+from air_tutorials.models import NeuralNetwork
+from benchmarks.marks import Marks
+from benchmarks.programs import make_double_model
+
+
+def main() -> None:
+    """Train as the command line says, in single or in double precision."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("twin", choices=["ddp", "accelerate", "fabric", "limit"])
+    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--save-to", type=Path, required=True)
+    parser.add_argument("--marks", type=Path, required=True)
+    parser.add_argument("--double", action="store_true", help="train in double precision, to compare weights")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    config: dict[str, Any] = {"lr": 0.1, "batch_size": arguments.batch_size, "epochs": arguments.epochs}
+    config |= {"save_to": arguments.save_to, "on_step": Marks(arguments.marks)}
+    if arguments.double:
+        config["make_model"] = make_double_model
+    if arguments.twin == "limit":
+        train_on_data_in_memory(config)
+    else:
+        importlib.import_module(f"benchmarks.with_{arguments.twin}").train_func(config)
+
+
+def train_on_data_in_memory(config: dict[str, Any]) -> None:
+    """Take the steps of ``with_ddp.py`` on batches that lie ready: no loader, no test, no checkpoint."""
+    torch.distributed.init_process_group()
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    torch.manual_seed(0)
+    dataset = load_data()[0]
+    indices = torch.arange(rank, len(dataset), world_size)
+    batches = [dataset.__getitems__(part) for part in indices.split(config["batch_size"] // world_size)]
+    batches = [(batch.images, batch.labels) for batch in batches]
+    model = torch.nn.parallel.DistributedDataParallel(NeuralNetwork())
+    optimizer = torch.optim.SGD(model.parameters(), lr=config["lr"])
+    for epoch in range(config["epochs"]):
+        on_step = config["on_step"]
+        train_epoch(batches, model, torch.nn.CrossEntropyLoss(), optimizer, lambda *step, e=epoch: on_step(e, *step))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
