@@ -1,4 +1,4 @@
-"""Measure one thing against another: alternating, several times, with the spread; nothing here knows what is measured."""
+"""Measure one thing against another: in turns, several times, with the spread. Nothing here knows what is measured."""
 
 import json
 import sys

@@ -135,8 +135,9 @@ def _run(out: Path, took: float, peak_bytes: int) -> Run:
 
 def _speed_row(ours: list[Run], by_hand: list[Run], count: int) -> Row:
     note = (
-        f"{count:,} rows of 784 bytes read from Parquet, predicted in batches of {BATCH_SIZE:,}, written to Parquet. Ray's "
-        "cluster runs already; the two processes are started. One thread for each on both sides, and the same classes."
+        f"{count:,} rows of 784 bytes read from Parquet, predicted in batches of {BATCH_SIZE:,}, written to Parquet. "
+        "Ray's cluster runs already; the two processes are started. One thread for each worker on both sides, and the "
+        "same classes predicted."
     )
     speeds = [[run.rows_per_s for run in runs] for runs in (ours, by_hand)]
     return Row("batch prediction, 2 workers", "two hand-written processes", "rows/s", *speeds, at_least=0.9, note=note)

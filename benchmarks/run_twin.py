@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,7 @@ def train_on_data_in_memory(config: dict[str, Any]) -> None:
     model = torch.nn.parallel.DistributedDataParallel(NeuralNetwork())
     optimizer = torch.optim.SGD(model.parameters(), lr=config["lr"])
     for epoch in range(config["epochs"]):
-        on_step = config["on_step"]
-        train_epoch(batches, model, torch.nn.CrossEntropyLoss(), optimizer, lambda *step, e=epoch: on_step(e, *step))
+        train_epoch(batches, model, torch.nn.CrossEntropyLoss(), optimizer, partial(config["on_step"], epoch))
     torch.distributed.destroy_process_group()
 
 
