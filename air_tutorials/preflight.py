@@ -67,6 +67,18 @@ def check_workers_fit(num_workers: int, resources_per_worker: Mapping[str, float
         raise PreflightError(" ".join(problems))
 
 
+def count_workers_that_fit(resources_per_worker: Mapping[str, float]) -> int:
+    """Count the workers for which the nodes have room when nothing else runs.
+
+    Args:
+        resources_per_worker: what each takes, such as ``{"CPU": 1, "GPU": 1}``; at least one amount above 0.
+
+    Raises:
+        ClusterError: Ray is not running; call ``local_cluster()`` first.
+    """
+    return _room(_resources_of_nodes(), resources_per_worker, strategy="PACK")
+
+
 def check_storage(storage_path: str | os.PathLike[str]) -> None:
     """Refuse at once a place that cannot hold results.
 
@@ -82,9 +94,7 @@ def check_storage(storage_path: str | os.PathLike[str]) -> None:
 
 
 def _worker_problems(num_workers: int, needs: Mapping[str, float], strategy: str) -> list[str]:
-    if not ray.is_initialized():
-        raise ClusterError("Ray is not running. Call local_cluster() first.")
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = _resources_of_nodes()
     short = [name for name in needs if _room(nodes, {name: needs[name]}, strategy) < num_workers]
     problems = [_shortage(num_workers, name, needs[name], nodes, strategy) for name in short]
     if not short and (room := _room(nodes, needs, strategy)) < num_workers:
@@ -94,6 +104,12 @@ def _worker_problems(num_workers: int, needs: Mapping[str, float], strategy: str
             f"Set num_workers to at most {room}, or ask for less in resources_per_worker."
         )
     return problems
+
+
+def _resources_of_nodes() -> list[dict[str, float]]:
+    if not ray.is_initialized():
+        raise ClusterError("Ray is not running. Call local_cluster() first.")
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _room(nodes: list[dict[str, float]], needs: Mapping[str, float], strategy: str) -> int:

@@ -1,13 +1,15 @@
 """Tune a training function: checked before it starts, and with the best model afterwards."""
 
+import logging
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import Searcher
 
 from air_tutorials.checkpoints import load_weights
@@ -32,6 +34,7 @@ def make_tuner(
     resources_per_trial: Mapping[str, float] | None = None,
     max_concurrent_trials: int | None = None,
     max_failures: int = 0,
+    reuse_actors: bool | None = None,
     monitor: tune.Callback | None = None,
 ) -> tune.Tuner:
     """Make a ``Tuner`` after checking what would otherwise wait for ever, or show at the end of the first trial.
@@ -51,19 +54,26 @@ def make_tuner(
         resources_per_trial: left out, one CPU. A share of a GPU will do: ``{"cpu": 1, "gpu": 0.5}``.
         max_concurrent_trials: left out, as many as fit.
         max_failures: how often a trial that raised, or whose process died, goes on from its checkpoint.
+        reuse_actors: let the process of a trial that has ended take the next one, which need not import torch again.
+            Left out, it does, but for population based training, where Ray 2.60 then loses rows of the trials' tables.
+            Not where the function waits for a Ray Train run: it could not be interrupted there.
         monitor: shows how the trials go, such as a ``TuningMonitor``.
 
     Returns:
-        A tuner; ``fit()`` runs the trials. A trial that raises ends alone, and its reason is in its result.
+        A tuner whose ``fit()`` runs the trials. A trial that raises ends alone, and its reason is in its result.
 
     Raises:
         ConfigError: a number is below 1, the mode is unknown, or a hyperparameter has no values.
         PreflightError: no trial fits into the cluster, or the storage path cannot be written.
         ClusterError: Ray is not running; call ``local_cluster()`` first.
+        TuningError: raised by ``fit()``, when ``metric`` is not among what a trial reports: report it, or name another.
     """
     _check_space(space, num_samples, max_epochs, mode)
     check_storage(storage_path)
     _write_down_every_second()
+    # Of a trial that failed Tune logs the whole trace; its result holds it too.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", message="Consider boosting PBT performance by enabling `reuse_actors`")
     scheduler = scheduler or ASHAScheduler(max_t=max_epochs, grace_period=1, reduction_factor=2)
     tune_config = tune.TuneConfig(
         metric=metric,
@@ -72,8 +82,7 @@ def make_tuner(
         search_alg=search_alg,
         scheduler=scheduler,
         max_concurrent_trials=max_concurrent_trials,
-        # The process of a trial that has ended takes the next one, which need not import torch again.
-        reuse_actors=True,
+        reuse_actors=not isinstance(scheduler, PopulationBasedTraining) if reuse_actors is None else reuse_actors,
     )
     callbacks = [monitor] if monitor else None
     run_config = tune.RunConfig(name, str(storage_path), verbose=0, callbacks=callbacks)
@@ -82,7 +91,17 @@ def make_tuner(
         trainable = tune.with_parameters(trainable, data=data)
     trainable = tune.with_resources(trainable, _check_resources(resources_per_trial or {"cpu": 1}))
     space = {**space, "epochs": max_epochs}
-    return tune.Tuner(trainable, param_space=space, tune_config=tune_config, run_config=run_config)
+    return _Tuner(trainable, param_space=space, tune_config=tune_config, run_config=run_config)
+
+
+class _Tuner(tune.Tuner):
+    """A ``Tuner`` that fails with what was wrong, where Ray's fails with the trace of its own loop as a message."""
+
+    def fit(self) -> tune.ResultGrid:
+        try:
+            return super().fit()
+        except tune.TuneError as error:
+            raise TuningError(f"The experiment could not go on. {str(error).strip().splitlines()[-1]}") from error
 
 
 def best_model(results: tune.ResultGrid, metric: str = "loss", mode: str = "min") -> tuple[tune.Result, Net]:

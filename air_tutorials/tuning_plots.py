@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,50 @@ def plot_trial_curves(curves: Sequence[Sequence[float]], *, ylabel: str = "loss"
             ax.plot(len(curve), curve[-1], marker="s" if is_best else "o", **style)
         ax.set(xlabel="epochs", ylabel=ylabel)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure
+
+
+def plot_trial_table(
+    configs: Sequence[Mapping[str, Any]], curves: Sequence[Sequence[float]], *, max_epochs: int, ylabel: str = "loss"
+) -> Figure:
+    """Draw the table of an experiment: a row for each trial, with a bar as long as it trained. The best comes first.
+
+    Args:
+        configs: of each trial the hyperparameters to show, all with the same names.
+        curves: of each trial what it reported after each epoch; the lowest value counts.
+        max_epochs: what a trial that is never stopped trains. The bars of those that were stopped are lighter.
+        ylabel: what was reported.
+
+    Raises:
+        ConfigError: there is no trial, or there are not as many curves as configs.
+    """
+    if not configs or len(configs) != len(curves):
+        raise ConfigError(f"{len(configs)} configs and {len(curves)} curves: give at least one, and as many of each.")
+    best = [min(filter(math.isfinite, curve), default=math.inf) for curve in curves]
+    order = sorted(range(len(configs)), key=best.__getitem__)
+    header = [*configs[0], "epochs trained", ylabel]
+    with new_figure(0.9 + 0.32 * len(configs)) as (figure, (ax,)):
+        places = [*np.linspace(0.0, 0.45, len(configs[0]), endpoint=False), 0.5, 1.0]
+        for column, name in enumerate(header):
+            ax.text(places[column], -1, name, ha="right" if column == len(header) - 1 else "left", weight="bold")
+        for row, number in enumerate(order):
+            length = len(curves[number])
+            cells = [f"{value:.3g}" if isinstance(value, float) else f"{value}" for value in configs[number].values()]
+            for place, text in zip(places, cells, strict=False):
+                ax.text(place, row, text, va="center")
+            alpha = 1.0 if length >= max_epochs else 0.45
+            ax.barh(
+                row,
+                0.3 * length / max_epochs,
+                left=0.5,
+                height=0.7,
+                color=_VERMILION if row == 0 else _BLUE,
+                alpha=alpha,
+            )
+            ax.text(0.51 + 0.3 * length / max_epochs, row, f"{length}", va="center")
+            ax.text(1.0, row, f"{best[number]:.3f}", va="center", ha="right")
+        ax.set(xlim=(0, 1), ylim=(len(configs) - 0.4, -1.6))
+        ax.axis("off")
     return figure
 
 
@@ -74,6 +119,28 @@ def plot_parallel_coordinates(
         ax.set(xticks=range(len(names)), xticklabels=names, yticks=[], ylim=(-0.12, 1.12))
         ax.grid(visible=True, axis="x", color=_GREY)
         ax.spines["left"].set_visible(False)
+    return figure
+
+
+def plot_best_so_far(searches: Mapping[str, Sequence[float]]) -> Figure:
+    """Plot how good the best trial was after each trial, of several searches.
+
+    Args:
+        searches: by name, the lowest loss of the first trial, of the first two, and so on.
+
+    Raises:
+        ConfigError: there is none, or one of them has no trial.
+    """
+    if not searches or not all(map(len, searches.values())):
+        raise ConfigError("Nothing to plot: give at least one search, and each with at least one trial.")
+    with new_figure(3.4) as (figure, (ax,)):
+        for (name, losses), color, dashes in zip(
+            searches.items(), cycle([_BLUE, _VERMILION]), cycle("-:"), strict=False
+        ):
+            ax.step(range(1, len(losses) + 1), losses, dashes, where="post", color=color, label=name, marker="o")
+        ax.set(xlabel="trials", ylabel="best loss so far")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        ax.legend()
     return figure
 
 

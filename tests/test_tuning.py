@@ -99,6 +99,16 @@ def test_when_every_trial_fails_one_error_says_why(tmp_path):
         best_model(results)
 
 
+def report_something_else(config: dict) -> None:
+    for _ in range(config["epochs"]):
+        tune.report({"accuracy": 0.5})
+
+
+def test_a_metric_that_is_never_reported_is_named_at_the_first_report(tmp_path):
+    with pytest.raises(TuningError, match=r"not include the specified metric\(s\) `loss`"):
+        run(report_something_else, {}, tmp_path)
+
+
 def die_once(config: dict, data: tuple) -> None:
     def save_and_die(metrics, model, optimizer, next_epoch):
         report(metrics, model, optimizer, next_epoch)

@@ -12,7 +12,13 @@ from ray import tune
 from air_tutorials.errors import ConfigError
 from air_tutorials.tuning import make_tuner
 from air_tutorials.tuning_monitor import TuningMonitor
-from air_tutorials.tuning_plots import plot_loss_against, plot_parallel_coordinates, plot_trial_curves
+from air_tutorials.tuning_plots import (
+    plot_best_so_far,
+    plot_loss_against,
+    plot_parallel_coordinates,
+    plot_trial_curves,
+    plot_trial_table,
+)
 
 # Ray's workers do not have the tests on their path.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -92,3 +98,30 @@ def test_a_trial_without_a_finite_loss_is_still_shown():
     assert [line.get_marker() for line in figure.axes[0].get_lines()] == ["o", "x"]
     with pytest.raises(ConfigError, match="0 finite"):
         plot_loss_against([0.1], [math.inf], name="lr")
+
+
+def test_the_table_has_a_row_for_each_trial_with_the_best_first_and_bars_as_long_as_they_trained():
+    configs = [{"lr": 0.1, "l1": 8}, {"lr": 0.02, "l1": 16}, {"lr": 0.3, "l1": 4}]
+    figure = plot_trial_table(configs, [[2.0, 1.5], [1.9, 1.2, 0.9, 1.0], [math.nan]], max_epochs=4)
+    bars = {round(bar.get_y() + bar.get_height() / 2): bar for bar in figure.axes[0].patches}
+    assert [bars[row].get_width() / bars[0].get_width() for row in range(3)] == pytest.approx([1, 0.5, 0.25])
+    assert [bars[row].get_alpha() for row in range(3)] == [1, 0.45, 0.45]
+    rows = {}
+    for text in figure.axes[0].texts:
+        rows.setdefault(round(text.get_position()[1]), []).append(text.get_text())
+    assert rows == {
+        -1: ["lr", "l1", "epochs trained", "loss"],
+        0: ["0.02", "16", "4", "0.900"],
+        1: ["0.1", "8", "2", "1.500"],
+        2: ["0.3", "4", "1", "inf"],
+    }
+    with pytest.raises(ConfigError, match="3 configs and 1 curves"):
+        plot_trial_table(configs, [[1.0]], max_epochs=4)
+
+
+def test_the_best_so_far_of_searches_is_drawn_by_trial():
+    figure = plot_best_so_far({"random": [2.0, 1.0], "Optuna": [1.5, 1.5, 0.5]})
+    assert [list(line.get_ydata()) for line in figure.axes[0].get_lines()] == [[2.0, 1.0], [1.5, 1.5, 0.5]]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["random", "Optuna"]
+    with pytest.raises(ConfigError, match="at least one trial"):
+        plot_best_so_far({"random": []})

@@ -1,0 +1,65 @@
+"""Trials of Ray Tune each of which is a Ray Train run of its own, on several workers."""
+
+from functools import partial
+from typing import Any
+
+from ray import tune
+from ray.train import RunConfig, ScalingConfig
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from air_tutorials.errors import PreflightError
+from air_tutorials.models import Net
+from air_tutorials.preflight import count_workers_that_fit, preflight
+from air_tutorials.trainer import make_trainer, train_func
+from air_tutorials.trials import load_split
+
+# For ``make_tuner``: the process of such a trial computes nothing, and only waits for its workers. If it took a CPU,
+# the waiting could take all that there are, and no worker would ever start. Ray wants it to take something, so this.
+DRIVER_RESOURCES = {"cpu": 0, "node:__internal_head__": 0.001}
+
+
+def train_on_workers(config: dict[str, Any]) -> None:
+    """Train ``Net`` on several workers, as one trial: Tune hears of every epoch, and may stop it after any.
+
+    Args:
+        config: ``l1``, ``l2``, ``lr``, ``batch_size`` (of all workers together), ``epochs``; ``num_workers``;
+            ``storage_path``, where the run keeps its checkpoints; ``source`` and ``num_images``, see ``load_split``.
+
+    Each report holds ``checkpoint_path``, where Train has put the checkpoint. Tune is not given it a second time.
+    """
+    make_trainer(
+        train_func,
+        train_loop_config={
+            **{name: config[name] for name in ("lr", "batch_size", "epochs")},
+            "make_model": partial(Net, config["l1"], config["l2"]),
+            "load_data": partial(load_split, config.get("source", "sample"), num_images=config.get("num_images")),
+        },
+        scaling_config=ScalingConfig(num_workers=config["num_workers"]),
+        run_config=RunConfig(
+            # Of the trial's name, so that no two trials share a run, and one that is tried again goes on with its own.
+            name=f"train-{tune.get_context().get_trial_id()}",
+            storage_path=config["storage_path"],
+            callbacks=[TuneReportCallback()],
+        ),
+        resume=True,
+    ).fit()
+
+
+def trials_that_fit(scaling_config: ScalingConfig) -> int:
+    """Return how many such trials can run at a time: for ``max_concurrent_trials``.
+
+    With more, trials wait for the workers that others hold. Of the time that they wait Tune knows nothing, and its
+    scheduler would compare what has not begun.
+
+    Args:
+        scaling_config: of each trial's run, with at least one worker.
+
+    Raises:
+        PreflightError: not even one fits; the message has the arithmetic.
+        ClusterError: Ray is not running; call ``local_cluster()`` first.
+    """
+    preflight(scaling_config)
+    num_workers = scaling_config.min_workers
+    if num_workers < 1:
+        raise PreflightError("num_workers is 0: such a trial runs in its own process. Set it to 1 or more.")
+    return count_workers_that_fit(scaling_config._resources_per_worker_not_none) // num_workers
