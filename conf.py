@@ -121,11 +121,19 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "sphinx_book_theme"
 html_title = "From PyTorch to Ray"
-html_theme_options = {"use_fullscreen_button": False, "show_toc_level": 2, "navbar_persistent": []}
+html_theme_options = {
+    "article_header_end": ["download-notebook", "article-header-buttons"],
+    "navbar_persistent": [],
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+}
+templates_path = ["_templates"]
 html_favicon = "_static/favicon.svg"
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system has it
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_js_files = [("reachable.js", {"defer": "defer"})]
 html_show_sourcelink = False
 html_use_index = html_domain_indices = False  # the reference is one page, and there is a search
 

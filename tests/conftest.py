@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from built_site import Site
 
 # A shared machine pauses when it likes: what is slow there is no failure.
 settings.register_profile("shared machine", deadline=None)
@@ -58,3 +62,30 @@ def net_probabilities(net_images: np.ndarray) -> np.ndarray:
     model = Net().eval()
     with torch.inference_mode():
         return torch.cat([model(image[None]).softmax(dim=1) for image in torch.from_numpy(net_images)]).numpy()
+
+
+@pytest.fixture(scope="session")
+def served_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The site, built once a session, and the address at which it is served."""
+    from built_site import build, serve
+
+    directory = build(tmp_path_factory.mktemp("site"))
+    with serve(directory) as address:
+        yield directory, address
+
+
+@pytest.fixture(scope="module")
+def browsed_site(served_site: tuple[Path, str]) -> Iterator["Site"]:
+    """The site in a browser. Not for longer than a module: while it is open, no other test can have an event loop."""
+    from browser import open_browser
+    from built_site import Site
+
+    with open_browser() as browser:
+        yield Site(*served_site, browser)
+
+
+@pytest.fixture
+def site(browsed_site: "Site") -> Iterator["Site"]:
+    """The site in a browser, for one test: what it opens is closed after it."""
+    yield browsed_site
+    browsed_site.close_pages()

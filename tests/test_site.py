@@ -1,130 +1,48 @@
 """The site as a reader gets it: built with warnings as errors, and looked at in a real browser."""
 
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import re
+from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
-import nbformat
 import pytest
-from browser import open_browser
-from playwright.sync_api import Browser, Page
+from built_site import NOTEBOOKS, PAGES, PHONE, PROSE, ROOT, Site, copied, read
+from playwright.sync_api import Page
 
-ROOT = Path(__file__).parent.parent
-NOTEBOOKS = [f"notebooks/{source.stem}" for source in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))]
-PAGES = ["index", "api", "search", *NOTEBOOKS]
-PHONE = {"width": 390, "height": 844}
-
-# The contrast of a node's text, as WCAG 2 defines it. A ground may let through the one below it.
-CONTRAST = """node => {
-    const channels = colour => [...colour.match(/[\\d.]+/g).map(Number), 1].slice(0, 4);
-    const luminance = colour => colour.slice(0, 3)
-        .map(value => value / 255)
-        .map(value => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, value, i) => sum + value * [0.2126, 0.7152, 0.0722][i], 0);
-    const grounds = [];
-    for (let at = node; at && !(grounds.length && grounds[0][3] === 1); at = at.parentElement)
-        grounds.unshift(channels(getComputedStyle(at).backgroundColor));
-    const ground = grounds.reduce((below, above) => below.map((value, i) => value + (above[i] - value) * above[3]));
-    const [dark, light] = [channels(getComputedStyle(node).color), ground].map(luminance).sort((a, b) => a - b);
-    return (light + 0.05) / (dark + 0.05);
-}"""
-READABLE = 4.5
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files without a line for each request."""
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
-
-
-@dataclass
-class Site:
-    """The built site, where it is served, and what a browser complained about."""
-
-    directory: Path
-    address: str
-    browser: Browser
-    complaints: list[str] = field(default_factory=list)
-
-    def open(self, name: str, **options: object) -> Page:
-        """Open one page in a fresh profile, wait until it asks for nothing more, and note what goes wrong."""
-        page = self.browser.new_context(**options).new_page()
-        page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url}"))
-        page.on("request", self.note_request)
-        page.goto(f"{self.address}/{name}.html", wait_until="networkidle")
-        return page
-
-    def note_request(self, request: object) -> None:
-        """Complain about a request that leaves the site."""
-        if not request.url.startswith((self.address, "data:", "blob:")):
-            self.complaints.append(f"leaves the site: {request.url}")
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", directory / "doctrees"]
-    done = subprocess.run([*command, ROOT, directory / "html"], capture_output=True, text=True, cwd=ROOT)
-    if done.returncode != 0:
-        pytest.fail(f"the site does not build without warnings:\n{done.stderr}", pytrace=False)
-    return directory / "html"
-
-
-@pytest.fixture(scope="module")
-def served(built: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=built))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def site(built: Path, served: str, browser: Browser) -> Iterator[Site]:
-    yield Site(built, served, browser)
-    for context in browser.contexts:
-        context.close()
+SMALL_PHONE = {"width": 320, "height": 568}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_loads_without_an_error_and_asks_nobody_else(site: Site, name: str, scheme: str) -> None:
-    page = site.open(name, color_scheme=scheme)
+    page = site.open(name, scheme)
     assert site.complaints == []
     assert page.locator("html").get_attribute("data-theme") == scheme
-    assert all(
-        node.evaluate(CONTRAST) >= READABLE
-        for node in page.locator("main h1, main ins, main del, main .text_html").all()
-    )
     broken = "images => images.filter(image => !image.naturalWidth || !image.alt.trim()).map(image => image.src)"
     assert page.locator("article img").evaluate_all(broken) == []
-    page.set_viewport_size(PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], "a phone has to scroll sideways"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_phone_does_not_scroll_sideways(site: Site, name: str) -> None:
+    page = site.open(name)
+    for size in (PHONE, SMALL_PHONE):
+        page.set_viewport_size(size)
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+
+
+def hrefs(page: Page, selector: str) -> list[str]:
+    return page.locator(selector).evaluate_all("nodes => nodes.map(node => node.href)")
 
 
 def test_every_link_leads_somewhere(site: Site) -> None:
     anchors, links = {}, set()
     page = site.open("index")
     for name in PAGES:
-        url = f"{site.address}/{name}.html"
+        url = site.url(name)
         page.goto(url)
         anchors[url] = {"", *page.locator("[id]").evaluate_all("nodes => nodes.map(node => node.id)")}
-        links |= {(url, link) for link in page.locator("a[href]").evaluate_all("nodes => nodes.map(node => node.href)")}
+        links |= {(url, link) for link in hrefs(page, "a[href]")}
     assert len(links) > len(PAGES)
     dead = []
     for url, link in links:
@@ -136,48 +54,66 @@ def test_every_link_leads_somewhere(site: Site) -> None:
     assert dead == []
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_the_copy_button_copies_the_code_of_a_cell(site: Site, name: str) -> None:
-    notebook = nbformat.read(ROOT / f"{name}.ipynb", as_version=4)
-    shown = [
-        cell
-        for cell in notebook.cells
-        if cell.cell_type == "code" and "remove-cell" not in cell.metadata.get("tags", [])
-    ]
-    page = site.open(name, permissions=["clipboard-read", "clipboard-write"])
-    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
-    buttons = page.locator(".cell_input button.copybtn")
-    assert buttons.count() == len(shown) > 0
-    for button, cell in zip(buttons.all(), shown, strict=True):
-        button.click()
-        assert page.evaluate("navigator.clipboard.readText()").rstrip("\n") == cell.source.rstrip("\n")
-    # What a cell printed is no code to copy.
-    assert page.locator(".stream button.copybtn, .text_plain button.copybtn").count() == 0
-
-
-def test_the_landing_page_leads_to_every_page(site: Site) -> None:
+def test_the_landing_page_has_a_card_and_a_measured_time_for_every_page(site: Site) -> None:
     page = site.open("index")
-    links = page.locator("article .sd-card a").evaluate_all("nodes => nodes.map(node => node.href)")
-    assert links == [f"{site.address}/{name}.html" for name in NOTEBOOKS]
-    assert page.locator("a.right-next").evaluate("node => node.href") == links[0]
+    every_page = sorted(site.url(name) for name in NOTEBOOKS)
+    assert sorted(hrefs(page, "article .sd-card a")) == every_page
+    assert sorted(hrefs(page, "article table a")) == every_page
+    for row in page.locator("article table tbody tr").all():
+        cells, seconds, longest = row.locator("td").all_inner_texts()[1:]
+        assert int(cells) > 0
+        assert int(seconds) >= int(longest) >= 0
 
 
-def test_the_search_finds_the_pages(site: Site) -> None:
-    page = site.open("search")
-    page.goto(f"{site.address}/search.html?q=check", wait_until="networkidle")
-    page.locator("ul.search a[href*='notebooks/']").first.wait_for()
-    assert site.complaints == []
+def test_previous_and_next_lead_through_all_pages_in_the_order_of_the_sidebar(site: Site) -> None:
+    page = site.open("index")
+    order = [site.url("index"), *hrefs(page, ".bd-sidebar-primary .toctree-l1 > a")]
+    assert sorted(order) == sorted(site.url(name) for name in [*PROSE, *NOTEBOOKS])
+    assert order[1 : 1 + len(NOTEBOOKS)] == [site.url(name) for name in NOTEBOOKS]
+    for here, following in pairwise(order):
+        page.goto(here)
+        assert hrefs(page, "a.right-next") == [following]
+        page.goto(following)
+        assert hrefs(page, "a.left-prev") == [here]
+    assert hrefs(page, "a.right-next") == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_lines_of_a_diff_can_be_told_apart_and_read(site: Site, scheme: str) -> None:
-    page = site.open("index", color_scheme=scheme)
-    page.locator("main h1").first.evaluate(
-        """node => node.insertAdjacentHTML("afterend", `<div class="highlight-diff"><div class="highlight"><pre>
-        <span class="gi">+ added</span> <span class="gd">- removed</span></pre></div></div>`)"""
-    )
-    added, removed = page.locator(".highlight .gi"), page.locator(".highlight .gd")
-    ground = "node => getComputedStyle(node).backgroundColor"
-    assert len({line.evaluate(ground) for line in (added, removed, page.locator("body"))}) == 3
-    assert added.evaluate(CONTRAST) >= READABLE
-    assert removed.evaluate(CONTRAST) >= READABLE
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_page_shows_its_outputs(site: Site, name: str) -> None:
+    cells = [cell for cell in read(name).cells if "remove-cell" not in cell.metadata.get("tags", [])]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    page = site.open(name)
+    assert page.locator(".cell_output").count() == sum(bool(cell.get("outputs")) for cell in cells) > 0
+    assert page.locator(".cell_output img").count() >= sum("image/png" in output.get("data", {}) for output in outputs)
+    text = re.sub(r"\s+", "", page.locator("article").evaluate("node => node.textContent"))
+    printed = [output.text for output in outputs if output.output_type == "stream"]
+    assert [line for line in printed if re.sub(r"\s+", "", line) not in text] == []
+
+
+INVENTORIES = sorted((ROOT / "inventories").glob("*.txt"))
+
+
+@pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda inventory: inventory.stem)
+def test_the_reference_links_to_other_projects_under_names_that_they_have(site: Site, inventory: Path) -> None:
+    page = site.open("api")
+    links = set(hrefs(page, "article a.external"))
+    names = [line.split()[0] for line in inventory.read_text().splitlines()[3:]]
+    assert names == sorted(names)
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(import_module(module or "builtins"), attribute)
+        assert any(urldefrag(link)[1] == name for link in links), f"{name} is listed and never linked"
+
+
+def test_from_the_landing_page_a_recipe_is_a_few_clicks_away(site: Site) -> None:
+    recipes = read("notebooks/recipes").cells
+    title = "Predict a folder of images"
+    heading = next(i for i, cell in enumerate(recipes) if title in cell.source and cell.cell_type == "markdown")
+    code = next(cell for cell in recipes[heading:] if cell.cell_type == "code")
+    page = site.open("index")
+    page.locator("article .sd-card", has_text="recipe").click()
+    page.locator("nav.page-toc a", has_text=title).click()
+    section = page.locator("article section", has=page.locator("h2, h3", has_text=title)).last
+    section.locator(".cell_input").hover()
+    section.locator(".cell_input button.copybtn").click()
+    assert copied(page) == code.source
