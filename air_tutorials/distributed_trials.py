@@ -1,11 +1,15 @@
 """Trials of Ray Tune each of which is a Ray Train run of its own, on several workers."""
 
+import time
 from functools import partial
 from typing import Any
 
+import ray
 from ray import tune
+from ray.core.generated import gcs_pb2
 from ray.train import RunConfig, ScalingConfig
 from ray.tune.integration.ray_train import TuneReportCallback
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from air_tutorials.errors import PreflightError
 from air_tutorials.models import Net
@@ -43,6 +47,44 @@ def train_on_workers(config: dict[str, Any]) -> None:
         ),
         resume=True,
     ).fit()
+
+
+class FreeWorkers(tune.Callback):
+    """Gives back the CPUs and GPUs of the workers of trials that were stopped in the middle of their Train run.
+
+    Ray Train reserves them, and an actor of its own frees them when a run was ended from outside. To find that out, it
+    asks the dashboard; where there is none, as after ``local_cluster()``, it asks for ever, and what follows waits.
+
+    Args:
+        interval_s: seconds between two looks.
+    """
+
+    def __init__(self, interval_s: float = 0.5) -> None:
+        self._interval_s = interval_s
+        self._next_look_s = 0.0
+
+    def on_step_end(self, **_: Any) -> None:
+        """Look for what nobody uses any more; Tune calls this many times a second."""
+        if time.monotonic() >= self._next_look_s:
+            self._next_look_s = time.monotonic() + self._interval_s
+            for reservation in _abandoned_reservations():
+                remove_placement_group(reservation)
+
+
+def _abandoned_reservations() -> list[PlacementGroup]:
+    """List the placement groups of this program whose creator, the controller of a Train run, has died."""
+    # Only Ray's own table tells who created one; what is public shows neither that nor, without a dashboard, actors.
+    table = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
+    groups = [gcs_pb2.PlacementGroupTableData.FromString(row) for row in table]
+    this_program = bytes.fromhex(ray.get_runtime_context().get_job_id())
+    return [
+        PlacementGroup(ray.PlacementGroupID(group.placement_group_id))
+        for group in groups
+        if group.creator_actor_dead
+        and not ray.ActorID(group.creator_actor_id).is_nil()  # what this process made itself, as Tune does for a trial
+        and group.creator_job_id == this_program
+        and group.state != gcs_pb2.PlacementGroupTableData.REMOVED
+    ]
 
 
 def trials_that_fit(scaling_config: ScalingConfig) -> int:

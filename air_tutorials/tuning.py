@@ -4,7 +4,7 @@ import logging
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def make_tuner(
     max_concurrent_trials: int | None = None,
     max_failures: int = 0,
     reuse_actors: bool | None = None,
-    monitor: tune.Callback | None = None,
+    callbacks: Sequence[tune.Callback] = (),
 ) -> tune.Tuner:
     """Make a ``Tuner`` after checking what would otherwise wait for ever, or show at the end of the first trial.
 
@@ -57,7 +57,7 @@ def make_tuner(
         reuse_actors: let the process of a trial that has ended take the next one, which need not import torch again.
             Left out, it does, but for population based training, where Ray 2.60 then loses rows of the trials' tables.
             Not where the function waits for a Ray Train run: it could not be interrupted there.
-        monitor: shows how the trials go, such as a ``TuningMonitor``.
+        callbacks: hear how the trials go, such as a ``TuningMonitor``.
 
     Returns:
         A tuner whose ``fit()`` runs the trials. A trial that raises ends alone, and its reason is in its result.
@@ -84,8 +84,7 @@ def make_tuner(
         max_concurrent_trials=max_concurrent_trials,
         reuse_actors=not isinstance(scheduler, PopulationBasedTraining) if reuse_actors is None else reuse_actors,
     )
-    callbacks = [monitor] if monitor else None
-    run_config = tune.RunConfig(name, str(storage_path), verbose=0, callbacks=callbacks)
+    run_config = tune.RunConfig(name, str(storage_path), verbose=0, callbacks=[*callbacks])
     run_config.failure_config = tune.FailureConfig(max_failures=max_failures)
     if data is not None:
         trainable = tune.with_parameters(trainable, data=data)

@@ -20,7 +20,7 @@ _BLUE = "#2a8bd2"  # Contrast of at least 3 on white as well as on black.
 
 
 class TuningMonitor(tune.Callback):
-    """Show how the trials go. Give it to ``make_tuner`` as ``monitor``, or to Tune's ``RunConfig`` as a callback.
+    """Show how the trials go. A callback for ``make_tuner``, or for Tune's own ``RunConfig``.
 
     Live, it is a table of the best trials and a curve for each; in the end a picture of the curves takes its place.
     Outside a notebook it is one line on a terminal, and otherwise silent.

@@ -7,11 +7,11 @@ import ray
 import torch
 from ray import tune
 from ray.train import ScalingConfig
-from ray.tune.schedulers import FIFOScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from air_tutorials.checkpoints import load_weights
 from air_tutorials.datasets import load_cifar10
-from air_tutorials.distributed_trials import DRIVER_RESOURCES, train_on_workers, trials_that_fit
+from air_tutorials.distributed_trials import DRIVER_RESOURCES, FreeWorkers, train_on_workers, trials_that_fit
 from air_tutorials.errors import PreflightError
 from air_tutorials.loops import test_epoch
 from air_tutorials.models import Net
@@ -61,6 +61,33 @@ def test_more_trials_than_fit_run_to_their_end_and_report_every_epoch(tmp_path):
         assert score.num_correct == result.metrics["num_correct"]
         assert score.loss == pytest.approx(result.metrics["loss"], abs=1e-6)
     assert len({result.metrics["checkpoint_path"] for result in results}) == 3
+
+
+def test_a_trial_that_is_stopped_in_the_middle_makes_room_for_the_next(tmp_path):
+    space = {
+        "l1": 16,
+        "l2": 8,
+        "batch_size": 30,
+        "num_workers": 3,
+        "num_images": NUM_IMAGES,
+        "storage_path": str(tmp_path / "runs"),
+        "lr": tune.grid_search([0.1, 0.05]),
+    }
+    results = make_tuner(
+        train_on_workers,
+        space,
+        num_samples=1,
+        max_epochs=500,
+        storage_path=tmp_path,
+        name="stopped",
+        scheduler=ASHAScheduler(max_t=1),
+        resources_per_trial=DRIVER_RESOURCES,
+        max_concurrent_trials=trials_that_fit(ScalingConfig(num_workers=3)),
+        reuse_actors=False,
+        callbacks=[FreeWorkers()],
+    ).fit()
+    assert [failure_of(result) for result in results] == [None] * 2
+    assert [len(result.metrics_dataframe) for result in results] == [1, 1]
 
 
 @pytest.mark.parametrize(

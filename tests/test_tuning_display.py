@@ -39,7 +39,7 @@ def test_the_monitor_notes_every_report_of_every_trial(cluster, tmp_path, capsys
         num_samples=1,
         max_epochs=3,
         storage_path=tmp_path,
-        monitor=monitor,
+        callbacks=[monitor],
         scheduler=tune.schedulers.FIFOScheduler(),
     )
     capsys.readouterr()
