@@ -143,6 +143,12 @@ def use_public_name(app: Sphinx, env: object, node: Element, content: object) ->
     node["reftarget"] = PUBLIC_NAMES.get(node["reftarget"], node["reftarget"])
 
 
+def skip_fields(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:  # noqa: ARG001
+    """Leave out what Python itself says of the fields of a named tuple: its class describes them."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def setup(app: Sphinx) -> None:
-    """Let Sphinx call this file's own function before intersphinx's."""
+    """Let Sphinx call this file's own functions, the first one before intersphinx's."""
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("missing-reference", use_public_name, priority=400)
