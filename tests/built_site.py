@@ -60,7 +60,7 @@ class Site:
     _contexts: dict[str, BrowserContext] = field(default_factory=dict)
 
     def open(self, name: str, scheme: str = "light") -> Page:
-        """Open one page, wait until it asks for nothing more, and note what goes wrong.
+        """Open one page, wait until it is loaded, and note what goes wrong.
 
         The profile is shared by all tests of a colour scheme: what the browser has fetched, it has.
         """
@@ -78,7 +78,7 @@ class Site:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url}"))
         page.on("request", self._note_request)
-        page.goto(self.url(name), wait_until="networkidle")
+        page.goto(self.url(name))
         page.evaluate("document.getAnimations().forEach(animation => animation.finish())")
         return page
 

@@ -17,6 +17,7 @@ SMALL_PHONE = {"width": 320, "height": 568}
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_loads_without_an_error_and_asks_nobody_else(site: Site, name: str, scheme: str) -> None:
     page = site.open(name, scheme)
+    page.wait_for_load_state("networkidle")
     assert site.complaints == []
     assert page.locator("html").get_attribute("data-theme") == scheme
     broken = "images => images.filter(image => !image.naturalWidth || !image.alt.trim()).map(image => image.src)"
