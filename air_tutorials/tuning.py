@@ -85,6 +85,8 @@ def make_tuner(
         reuse_actors=not isinstance(scheduler, PopulationBasedTraining) if reuse_actors is None else reuse_actors,
     )
     run_config = tune.RunConfig(name, str(storage_path), verbose=0, callbacks=[*callbacks])
+    # That for notebooks, which Tune takes there, leaves an empty output even when it has nothing to say.
+    run_config.progress_reporter = tune.CLIReporter()
     run_config.failure_config = tune.FailureConfig(max_failures=max_failures)
     if data is not None:
         trainable = tune.with_parameters(trainable, data=data)

@@ -16,12 +16,13 @@ _BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#8a8a8a"
 _BEST = {"color": _VERMILION, "linewidth": 3, "zorder": 3}
 
 
-def plot_trial_curves(curves: Sequence[Sequence[float]], *, ylabel: str = "loss") -> Figure:
-    """Plot what each trial reported after each epoch; a point marks where it ended. The best end is drawn boldly.
+def plot_trial_curves(curves: Sequence[Sequence[float]], *, ylabel: str = "loss", bold_lowest: bool = True) -> Figure:
+    """Plot what each trial reported after each epoch; a point marks where it ended.
 
     Args:
         curves: for each trial its values, one an epoch; NaN leaves a gap.
         ylabel: what they are.
+        bold_lowest: draw the curve with the lowest end boldly.
 
     Raises:
         ConfigError: no trial has a value.
@@ -31,7 +32,7 @@ def plot_trial_curves(curves: Sequence[Sequence[float]], *, ylabel: str = "loss"
         raise ConfigError("Nothing to plot: no trial has a value.")
     with new_figure(3.4) as (figure, (ax,)):
         for number, curve in enumerate(curves):
-            is_best = number == ends.index(min(ends))
+            is_best = bold_lowest and number == ends.index(min(ends))
             style: dict[str, Any] = _BEST if is_best else {"color": _BLUE, "alpha": 0.6}
             ax.plot(range(1, len(curve) + 1), curve, **style)
             ax.plot(len(curve), curve[-1], marker="s" if is_best else "o", **style)
