@@ -85,11 +85,15 @@ def test_a_violation_would_be_found(site: Site) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_search_dialog_is_accessible(site: Site, scheme: str) -> None:
+def test_the_search_is_accessible_with_what_it_found(site: Site, scheme: str) -> None:
     page = site.open("index", scheme)
     page.keyboard.press("Control+k")
-    page.locator("dialog input[type=search]").wait_for()
+    page.locator("dialog input[type=search]").fill("checkpoint")
     assert violations(page, {"runOnly": WCAG}) == []
+    page.keyboard.press("Enter")
+    page.locator("ul.search .context").first.wait_for()
+    assert violations(page, {"runOnly": WCAG}) == []
+    assert page.evaluate(LOW_CONTRAST)[1] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
