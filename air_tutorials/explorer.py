@@ -108,7 +108,7 @@ def labelled(kind: Callable[..., Any], description: str, **settings: Any) -> Any
     layout = ipywidgets.Layout(width="auto", min_width="0")
     style = {"description_width": "auto" if kind is not ipywidgets.Checkbox else "0"}
     # A kernel that draws while one types would draw for every digit.
-    late = {} if kind in (ipywidgets.Checkbox, ipywidgets.Dropdown, ipywidgets.Button) else {"continuous_update": False}
+    late = {} if kind in (ipywidgets.Checkbox, ipywidgets.Dropdown) else {"continuous_update": False}
     return kind(description=description, layout=layout, style=style, **late, **settings)
 
 

@@ -9,9 +9,6 @@ _SMALL = 1e-6
 
 def findings(outcome: Outcome) -> Iterator[tuple[bool, str]]:
     """Say what an outcome means, sentence by sentence, and of each whether it is as it should be."""
-    if outcome.stuck:
-        yield False, outcome.stuck
-        return
     if outcome.difference < _SMALL:
         yield True, "The weights are those of one process: none differs by 1e-6."
     else:
@@ -63,6 +60,10 @@ def _about_reports(outcome: Outcome) -> Iterator[tuple[bool, str]]:
         f"Killed after the first of {NUM_EPOCHS} epochs and started again, it trains {outcome.num_epochs_again} more"
     )
     yield right, f"{again}." if right else f"{again}: it begins anew."
+    if outcome.stuck:
+        yield False, f"With a single test image it never ends. {outcome.stuck}"
+    else:
+        yield True, "With a single test image, and workers that have none, it ends, too."
 
 
 def _number(number: int, noun: str) -> str:

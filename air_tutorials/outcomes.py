@@ -14,7 +14,7 @@ from air_tutorials.conversion import program
 from air_tutorials.errors import ClusterError, ConfigError
 from air_tutorials.simulated_ray import Run, run_as_workers
 
-# 48 images make two batches, and the 49th a third one on the worker that gets it.
+# 49 test images can be shared evenly by no number of workers but one.
 BATCH_SIZE, NUM_IMAGES, NUM_TEST_IMAGES, NUM_EPOCHS = 24, 144, 49, 2
 
 
@@ -86,7 +86,7 @@ class Worker:
         self.model: nn.Module = nn.Identity()
         self.steps: list[tuple[int, list[int], float]] = []
 
-    def config(self) -> dict[str, Any]:
+    def make_config(self) -> dict[str, Any]:
         """Return the argument of ``train_func``."""
         return {
             "batch_size": BATCH_SIZE,
@@ -115,7 +115,6 @@ class Outcome:
 
     Attributes:
         num_workers: how many.
-        stuck: what the workers wait for, for ever; empty if they finish, and otherwise nothing else is known.
         difference: the largest difference of any weight of a worker to the same weight of one process.
         disagreement: the largest difference of any weight between two workers.
         num_steps: of an epoch, on worker 0.
@@ -127,21 +126,22 @@ class Outcome:
         num_checkpoints: that Ray was given.
         num_saves: how often a worker saved by itself, to a directory that all of them share.
         num_epochs_again: how many epochs are trained when the run is killed after the first, and started again.
+        stuck: for what the workers wait for ever if there is but one test image; empty if they do not.
     """
 
     num_workers: int
-    stuck: str = ""
-    difference: float = 0.0
-    disagreement: float = 0.0
-    num_steps: int = 0
-    num_taken: int = 0
-    num_different: int = 0
-    num_scored: int = 0
-    loss_error: float = 0.0
-    is_same_order: bool = False
-    num_checkpoints: int = 0
-    num_saves: int = 0
-    num_epochs_again: int = 0
+    difference: float
+    disagreement: float
+    num_steps: int
+    num_taken: int
+    num_different: int
+    num_scored: int
+    loss_error: float
+    is_same_order: bool
+    num_checkpoints: int
+    num_saves: int
+    num_epochs_again: int
+    stuck: str
 
 
 class Laboratory:
@@ -179,10 +179,7 @@ class Laboratory:
         key = frozenset(changes), num_workers
         if key not in self._outcomes:
             with tempfile.TemporaryDirectory() as storage:
-                try:
-                    self._outcomes[key] = self._measure(changes, num_workers, Path(storage))
-                except ClusterError as error:
-                    self._outcomes[key] = Outcome(num_workers, stuck=str(error))
+                self._outcomes[key] = self._measure(changes, num_workers, Path(storage))
         return self._outcomes[key]
 
     def _run(
@@ -192,11 +189,15 @@ class Laboratory:
         storage: Path,
         *,
         shuffle: bool = False,
+        num_test_images: int = NUM_TEST_IMAGES,
         checkpoint: Path | None = None,
     ) -> tuple[Run, list[Worker]]:
-        workers = [Worker(*self.data, storage, shuffle=shuffle) for _ in range(num_workers)]
+        training_data, test_data = self.data[0], Subset(self.data[1], range(num_test_images))
+        workers = [Worker(training_data, test_data, storage, shuffle=shuffle) for _ in range(num_workers)]
         storage.mkdir(exist_ok=True)
-        run = run_as_workers(program(changes), lambda rank: workers[rank].config(), num_workers, storage, checkpoint)
+        run = run_as_workers(
+            program(changes), lambda rank: workers[rank].make_config(), num_workers, storage, checkpoint
+        )
         return run, workers
 
     def _measure(self, changes: Collection[str], num_workers: int, storage: Path) -> Outcome:
@@ -204,6 +205,11 @@ class Laboratory:
         _, (shuffled, *_) = self._run(changes, num_workers, storage / "shuffled", shuffle=True)
         killed_after = run.checkpoints[0] if run.checkpoints else None
         again, _ = self._run(changes, num_workers, storage / "again", checkpoint=killed_after)
+        stuck = ""
+        try:
+            self._run(changes, num_workers, storage / "one image", num_test_images=1)
+        except ClusterError as error:
+            stuck = str(error)
         first_step = [row for worker in workers for row in worker.steps[0][1]]
         losses = [loss for worker in workers for epoch, _, loss in worker.steps if epoch == NUM_EPOCHS - 1]
         reported = run.returned[0][-1]
@@ -220,6 +226,7 @@ class Laboratory:
             num_checkpoints=len(run.checkpoints),
             num_saves=run.num_saves,
             num_epochs_again=len(again.returned[0]),
+            stuck=stuck,
         )
 
 

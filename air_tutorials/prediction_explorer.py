@@ -120,10 +120,10 @@ def explore_predictions(
         "predicted_class": labelled(ipywidgets.Dropdown, "Predicted class", options=choices),
         "lowest": labelled(ipywidgets.BoundedFloatText, "Confidence from (%)", value=0, **percent),
         "highest": labelled(ipywidgets.BoundedFloatText, "Confidence to (%)", value=100, **percent),
-        "only_mistakes": labelled(ipywidgets.Checkbox, "Only mistakes", value=True),
+        "only_mistakes": labelled(ipywidgets.Checkbox, "Only mistakes", value=True, indent=False),
         "position": labelled(ipywidgets.BoundedIntText, "Image", value=1, min=1, max=len(told.labels)),
     }
-    buttons = [labelled(ipywidgets.Button, "Previous"), labelled(ipywidgets.Button, "Next")]
+    buttons = [ipywidgets.Button(description=description) for description in ("Previous", "Next")]
     filters = {name: control for name, control in controls.items() if name != "position"}
 
     def move(by: int) -> None:

@@ -116,8 +116,8 @@ def explore_shards(sharding: Sharding | None = None, *, epoch: int = 0) -> Explo
             options=[PADDING, DROPPING, NEITHER],
             value=first.remainder,
         ),
-        "shuffle": labelled(ipywidgets.Checkbox, "Shuffle", value=first.shuffle),
-        "set_epoch": labelled(ipywidgets.Checkbox, "Call set_epoch", value=first.set_epoch),
+        "shuffle": labelled(ipywidgets.Checkbox, "Shuffle", value=first.shuffle, indent=False),
+        "set_epoch": labelled(ipywidgets.Checkbox, "Call set_epoch", value=first.set_epoch, indent=False),
     }
     return Explorer(controls, lambda epoch, **settings: _answer(Sharding(**settings), epoch))
 

@@ -107,13 +107,16 @@ class _AveragedModel(nn.DataParallel):
     def __init__(self, model: nn.Module, workers: SimulatedWorkers) -> None:
         nn.Module.__init__(self)
         self.module, self._workers, self._num_done = model, workers, 0
+        self._shares_buffers = True
         self._take_from_first("the exchange of the first weights", list(model.state_dict().values()))
         for parameter in model.parameters():
             parameter.register_post_accumulate_grad_hook(self._note_gradient)
 
     def forward(self, *inputs: Any) -> Any:
-        if buffers := list(self.module.buffers()):
+        if self._shares_buffers and (buffers := list(self.module.buffers())):
             self._take_from_first("the exchange of the model's buffers", buffers)
+        # The first pass of a test shares them, too, and those after it do not.
+        self._shares_buffers = torch.is_grad_enabled()
         return self.module(*inputs)
 
     def _take_from_first(self, what: str, tensors: list[Tensor]) -> None:
