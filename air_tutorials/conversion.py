@@ -29,7 +29,6 @@ CHANGES = {
 }
 # What the plain program has in the place of a change, and the converted one no more.
 _GOES_WITH = {"device": "prepare_model", "save_to": "report", "save_checkpoint": "report"}
-BATCH_SIZE, NUM_ROWS, NUM_TEST_ROWS, NUM_EPOCHS = 24, 240, 49, 2
 
 
 class Piece(NamedTuple):

@@ -14,7 +14,7 @@ from air_tutorials.conversion import program
 from air_tutorials.errors import ClusterError, ConfigError
 from air_tutorials.simulated_ray import Run, run_as_workers
 
-# 49 test images can be shared evenly by no number of workers but one.
+# Two, three or four workers can share 24 images evenly, and 49 not at all.
 BATCH_SIZE, NUM_IMAGES, NUM_TEST_IMAGES, NUM_EPOCHS = 24, 144, 49, 2
 
 
@@ -33,14 +33,7 @@ class SmallModel(nn.Module):
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(num_features, 32), nn.ReLU(), nn.Linear(32, 10)).double()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify a batch.
-
-        Args:
-            images: float (batch, …) in [0, 1].
-
-        Returns:
-            logits: float64 (batch, 10).
-        """
+        """Turn images, float (batch, …) in [0, 1], into logits, float64 (batch, 10)."""
         return self.layers((images - self.mean).double())
 
 
@@ -100,8 +93,7 @@ class Worker:
         }
 
     def _make_model(self) -> nn.Module:
-        image, _ = self.training_data.dataset[0]
-        self.model = SmallModel(image.numel())
+        self.model = SmallModel(self.training_data.dataset[0][0].numel())
         return self.model
 
     def _note(self, epoch: int, _step: int, _num_steps: int, loss: Tensor) -> None:
@@ -195,16 +187,14 @@ class Laboratory:
         training_data, test_data = self.data[0], Subset(self.data[1], range(num_test_images))
         workers = [Worker(training_data, test_data, storage, shuffle=shuffle) for _ in range(num_workers)]
         storage.mkdir(exist_ok=True)
-        run = run_as_workers(
-            program(changes), lambda rank: workers[rank].make_config(), num_workers, storage, checkpoint
-        )
+        source = program(changes)
+        run = run_as_workers(source, lambda rank: workers[rank].make_config(), num_workers, storage, checkpoint)
         return run, workers
 
     def _measure(self, changes: Collection[str], num_workers: int, storage: Path) -> Outcome:
         run, workers = self._run(changes, num_workers, storage / "plain")
         _, (shuffled, *_) = self._run(changes, num_workers, storage / "shuffled", shuffle=True)
-        killed_after = run.checkpoints[0] if run.checkpoints else None
-        again, _ = self._run(changes, num_workers, storage / "again", checkpoint=killed_after)
+        again, _ = self._run(changes, num_workers, storage / "again", checkpoint=next(iter(run.checkpoints), None))
         stuck = ""
         try:
             self._run(changes, num_workers, storage / "one image", num_test_images=1)

@@ -172,8 +172,10 @@ def _answer(told: Predictions, found: NDArray[np.int64], position: int) -> Answe
 def _grid(told: Predictions) -> Answer:
     """Show the mistakes that the model was surest of, or the images if there is none."""
     mistakes = told.matching(ANY, ANY, 0, 100, only_mistakes=True)
-    said = f"{len(mistakes):,} of {len(told.labels):,} images were taken for another class"
     shown = (mistakes if len(mistakes) else np.arange(len(told.labels)))[:_NUM_STORED]
+    # Not how many mistakes there are: that changes with the processor on which the model was trained.
+    said = f"the {len(shown)} images that were taken for another class with the most confidence"
+    said = said if len(mistakes) else "no image was taken for another class; these are the first"
     figure = plot_images(told.images[shown], told.labels[shown], told.predicted[shown], classes=told.classes)
     picture = io.BytesIO()
     # Without matplotlib's version in it, so that an update of matplotlib changes no stored page.

@@ -70,35 +70,40 @@ def run_as_workers(
         saves.append(directory)
         return save_checkpoint(directory, *args, **kwargs)
 
-    context = SimpleNamespace(get_world_size=lambda: num_workers, get_world_rank=lambda: workers.rank)
-    train = SimpleNamespace(
-        get_context=lambda: context,
+    ray_train = SimpleNamespace(
+        get_context=lambda: SimpleNamespace(get_world_size=lambda: num_workers, get_world_rank=lambda: workers.rank),
         get_checkpoint=lambda: ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None,
         report=report,
         Checkpoint=ray.train.Checkpoint,
         torch=SimpleNamespace(get_device=lambda: torch.device("cpu")),
     )
-    on_the_network = {
+    # The helpers save by the real function; what the program itself saves is counted.
+    names = {**_names(workers, ray_train, storage), "save_checkpoint": save_itself}
+    exec(compile(source, "<the program>", "exec"), names)  # noqa: S102 (it was put together from this package's source)
+    returned = workers.run(lambda rank: names["train_func"](make_config(rank)))
+    return Run(returned, checkpoints, len(saves))
+
+
+def _names(workers: SimulatedWorkers, ray_train: SimpleNamespace, storage: Path) -> dict[str, Any]:
+    """Return what the program may use, with what would go over the network replaced, in the helpers, too."""
+    replaced = {
         "distributed": SimpleNamespace(all_reduce=partial(_all_reduce, workers)),
         "cuda": SimpleNamespace(is_available=lambda: False),
     }
+    is_alone = workers.world_size == 1
     names = {
         **vars(baseline),
         **vars(trainer),
-        "ray": SimpleNamespace(train=train),
-        "torch": SimpleNamespace(**{**vars(torch), **on_the_network}),
+        "ray": SimpleNamespace(train=ray_train),
+        "torch": SimpleNamespace(**{**vars(torch), **replaced}),
         "tempfile": SimpleNamespace(mkdtemp=partial(tempfile.mkdtemp, dir=storage)),
-        "prepare_model": partial(_AveragedModel, workers=workers) if num_workers > 1 else lambda model: model,
+        "prepare_model": (lambda model: model) if is_alone else partial(_AveragedModel, workers=workers),
         "prepare_data_loader": partial(_share_rows, workers=workers),
     }
     for name in _HELPERS:
         helper = getattr(trainer, name)
         names[name] = FunctionType(helper.__code__, names, name, helper.__defaults__)
-    # The helpers save by the real function; what the program itself saves is counted.
-    program = {**names, "save_checkpoint": save_itself}
-    exec(compile(source, "<the program>", "exec"), program)  # noqa: S102 (it was put together from this package's source)
-    returned = workers.run(lambda rank: program["train_func"](make_config(rank)))
-    return Run(returned, checkpoints, len(saves))
+    return names
 
 
 class _AveragedModel(nn.DataParallel):

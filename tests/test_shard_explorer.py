@@ -1,11 +1,43 @@
 """Which rows each worker gets, and what is said of them."""
 
+import sys
 from itertools import chain
 
 import pytest
+import ray
+import torch.distributed
+from ray.train import ScalingConfig
+from ray.train.torch import TorchTrainer
+from torch.utils.data import DataLoader
 
+from air_tutorials import trainer
 from air_tutorials.errors import ConfigError
-from air_tutorials.shard_explorer import DROPPING, NEITHER, Sharding, explore_shards
+from air_tutorials.shard_explorer import DROPPING, NEITHER, PADDING, Sharding, explore_shards
+
+# Ray's workers do not have the tests on their path.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def take_rows(config: dict) -> list:
+    """Take the rows that the helpers of the page give this worker, and return those of all workers, way by way."""
+    rows = range(config["num_rows"])
+    loader = trainer.prepare_data_loader(DataLoader(rows, batch_size=2), move_to_device=False)
+    mine = [[int(row) for batch in loader for row in batch], list(trainer.shard_without_padding(rows))]
+    of_all = [None] * ray.train.get_context().get_world_size()
+    torch.distributed.all_gather_object(of_all, mine)
+    return list(zip(*of_all, strict=True))
+
+
+def test_the_rows_are_those_of_rays_own_workers(cluster, tmp_path):
+    fitted = TorchTrainer(
+        take_rows,
+        train_loop_config={"num_rows": 10},
+        scaling_config=ScalingConfig(num_workers=3),
+        run_config=ray.train.RunConfig(storage_path=str(tmp_path)),
+    ).fit()
+    padded, unpadded = map(list, fitted.return_value)
+    assert padded == Sharding(num_rows=10, num_workers=3, remainder=PADDING).shares(0)
+    assert unpadded == Sharding(num_rows=10, num_workers=3, remainder=NEITHER).shares(0)
 
 
 def test_the_repeated_rows_are_marked_and_named():
