@@ -27,7 +27,8 @@ def train_on_workers(config: dict[str, Any]) -> None:
 
     Args:
         config: ``l1``, ``l2``, ``lr``, ``batch_size`` (of all workers together), ``epochs``; ``num_workers``;
-            ``storage_path``, where the run keeps its checkpoints; ``source`` and ``num_images``, see ``load_split``.
+            ``storage_path``, where the run keeps its checkpoints; ``source`` and ``num_images``, see ``load_split``;
+            ``use_gpu``, a GPU for each worker, False if left out.
 
     Each report holds ``checkpoint_path``, where Train has put the checkpoint. Tune is not given it a second time.
     """
@@ -38,7 +39,7 @@ def train_on_workers(config: dict[str, Any]) -> None:
             "make_model": partial(Net, config["l1"], config["l2"]),
             "load_data": partial(load_split, config.get("source", "sample"), num_images=config.get("num_images")),
         },
-        scaling_config=ScalingConfig(num_workers=config["num_workers"]),
+        scaling_config=ScalingConfig(num_workers=config["num_workers"], use_gpu=config.get("use_gpu", False)),
         run_config=RunConfig(
             # Of the trial's name, so that no two trials share a run, and one that is tried again goes on with its own.
             name=f"train-{tune.get_context().get_trial_id()}",
@@ -104,4 +105,9 @@ def trials_that_fit(scaling_config: ScalingConfig) -> int:
     num_workers = scaling_config.min_workers
     if num_workers < 1:
         raise PreflightError("num_workers is 0: such a trial runs in its own process. Set it to 1 or more.")
+    if scaling_config.placement_strategy.startswith("STRICT"):
+        raise PreflightError(
+            f"placement_strategy is {scaling_config.placement_strategy!r}, and only 'PACK' and 'SPREAD' are counted. "
+            "Take one of those, or set max_concurrent_trials yourself."
+        )
     return count_workers_that_fit(scaling_config._resources_per_worker_not_none) // num_workers

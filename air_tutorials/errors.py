@@ -8,7 +8,7 @@
     │   ├── PreflightError                              the request cannot fit; Ray would wait for ever
     │   ├── RunNameInUseError                           a run of that name exists and would be resumed
     │   └── PortInUseError          (OSError)           another program listens at that port
-    ├── TuningError                                     no trial of an experiment gave a usable result
+    ├── TuningError                                     an experiment cannot go on, or gave no usable result
     ├── DataError
     │   ├── DataLockTimeoutError    (TimeoutError)      another process held the lock for too long
     │   ├── DataNotWritableError    (OSError)           no permission, a full disk, a read-only disk
@@ -53,7 +53,7 @@ class PortInUseError(ClusterError, OSError):
 
 
 class TuningError(AirTutorialsError):
-    """No trial of an experiment gave a result that could be used."""
+    """An experiment could not go on, or none of its trials gave a result that could be used."""
 
 
 class DataError(AirTutorialsError):

@@ -135,6 +135,9 @@ def report_trial(metrics: Metrics, model: nn.Module, optimizer: torch.optim.Opti
         model: saved without its wrappers.
         optimizer: saved beside it.
         next_epoch: the epoch to go on with, counted from 0.
+
+    Raises:
+        FloatingPointError: the loss is NaN or infinite. The trial ends; the others do not. Take smaller learning rates.
     """
     if not math.isfinite(metrics["loss"]):
         raise FloatingPointError(f"the loss is {metrics['loss']} after epoch {metrics['epoch']}")

@@ -1,21 +1,24 @@
 """Tune a training function: checked before it starts, and with the best model afterwards."""
 
 import logging
+import math
 import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import Searcher
 
 from air_tutorials.checkpoints import load_weights
-from air_tutorials.errors import ConfigError, TuningError
+from air_tutorials.errors import ConfigError, PreflightError, TuningError
 from air_tutorials.models import Net
-from air_tutorials.preflight import check_storage, check_workers_fit
+from air_tutorials.preflight import check_storage, count_workers_that_fit
 
 
 def make_tuner(
@@ -39,19 +42,24 @@ def make_tuner(
 ) -> tune.Tuner:
     """Make a ``Tuner`` after checking what would otherwise wait for ever, or show at the end of the first trial.
 
+    It also quiets Tune's log in this process, and has Tune write the experiment down every second, unless
+    ``TUNE_GLOBAL_CHECKPOINT_S`` says otherwise.
+
     Args:
         trainable: ``trials.train_cifar`` or a function like it, which reports ``metric`` after each epoch.
-        space: for each hyperparameter a distribution or a value. ``epochs`` is added.
-        num_samples: how many trials.
+        space: for each hyperparameter a distribution or a value. ``epochs`` is added, from ``max_epochs``.
+        num_samples: how many draws from the space; with a ``grid_search`` in it, how often the whole grid is run: 1
+            gives each of its points one trial.
         max_epochs: what a trial that is never stopped trains.
-        storage_path: where trials keep their checkpoints; an absolute path.
+        storage_path: where trials keep their checkpoints; an absolute path, or a URI such as ``s3://bucket/runs``.
         name: of the experiment.
         data: the function's second argument, put into the object store once and shared by all trials.
         metric: of those reported, the one that is compared.
         mode: ``"min"`` or ``"max"``.
         scheduler: left out, ASHA: after 1, 2, 4, … epochs only the better half goes on.
         search_alg: left out, random search.
-        resources_per_trial: left out, one CPU. A share of a GPU will do: ``{"cpu": 1, "gpu": 0.5}``.
+        resources_per_trial: left out, one CPU. On a machine with GPUs ask for one, or for a share, as in
+            ``{"cpu": 1, "gpu": 0.5}``: trials that ask for none see all of them, and take the first.
         max_concurrent_trials: left out, as many as fit.
         max_failures: how often a trial that raised, or whose process died, goes on from its checkpoint.
         reuse_actors: let the process of a trial that has ended take the next one, which need not import torch again.
@@ -87,12 +95,18 @@ def make_tuner(
     run_config = tune.RunConfig(name, str(storage_path), verbose=0, callbacks=[*callbacks])
     # That for notebooks, which Tune takes there, leaves an empty output even when it has nothing to say.
     run_config.progress_reporter = tune.CLIReporter()
+    # To ASHA, NaN is not worse than anything.
+    run_config.stop = partial(_has_diverged, metric)
     run_config.failure_config = tune.FailureConfig(max_failures=max_failures)
     if data is not None:
         trainable = tune.with_parameters(trainable, data=data)
     trainable = tune.with_resources(trainable, _check_resources(resources_per_trial or {"cpu": 1}))
     space = {**space, "epochs": max_epochs}
     return _Tuner(trainable, param_space=space, tune_config=tune_config, run_config=run_config)
+
+
+def _has_diverged(metric: str, _trial_id: str, result: Mapping[str, Any]) -> bool:
+    return not math.isfinite(result.get(metric, 0.0))
 
 
 class _Tuner(tune.Tuner):
@@ -113,6 +127,10 @@ def best_model(results: tune.ResultGrid, metric: str = "loss", mode: str = "min"
         metric: the one that was reported.
         mode: ``"min"`` or ``"max"``.
 
+    Returns:
+        The trial, and a ``Net`` of its ``l1`` and ``l2`` on the CPU. The trials must have handed their checkpoints to
+        Tune, as ``train_cifar`` does; of ``train_on_workers``, load what ``checkpoint_path`` names.
+
     Raises:
         TuningError: no trial reported the metric; the message has the reasons of those that failed.
     """
@@ -132,7 +150,14 @@ def failure_of(result: tune.Result) -> str | None:
 
 
 def _check_resources(resources: Mapping[str, float]) -> dict[str, float]:
-    check_workers_fit(1, {{"cpu": "CPU", "gpu": "GPU"}.get(kind, kind): n for kind, n in resources.items()})
+    needs = {{"cpu": "CPU", "gpu": "GPU"}.get(kind, kind): amount for kind, amount in resources.items() if amount > 0}
+    if not count_workers_that_fit(needs):
+        total = ray.cluster_resources()
+        wants, has = (" and ".join(f"{amounts.get(kind, 0):g} {kind}" for kind in needs) for amounts in (needs, total))
+        raise PreflightError(
+            f"A trial takes {wants}, but the cluster has {has}, and no machine has room for one. Ask for less in "
+            "resources_per_trial."
+        )
     return dict(resources)
 
 

@@ -106,3 +106,8 @@ def test_the_number_of_trials_at_a_time_is_what_their_workers_leave_room_for(sca
 def test_a_trial_that_can_never_run_is_refused(num_workers, says):
     with pytest.raises(PreflightError, match=says):
         trials_that_fit(ScalingConfig(num_workers=num_workers))
+
+
+def test_a_placement_that_is_not_counted_is_refused():
+    with pytest.raises(PreflightError, match="STRICT_PACK"):
+        trials_that_fit(ScalingConfig(num_workers=1, placement_strategy="STRICT_PACK"))

@@ -65,6 +65,7 @@ def test_asha_trains_fewer_epochs_and_the_best_model_has_the_reported_loss(tmp_p
 
     epochs = {result.config["lr"]: len(result.metrics_dataframe) for result in results}
     assert (epochs[0.05], epochs[1e-5], epochs[1e-4]) == (4, 1, 1)
+    assert len({result.metrics["pid"] for result in results}) < 4  # a process was used again
     best, model = best_model(results)
     losses = [loss for result in results for loss in result.metrics_dataframe["loss"]]
     score = test_epoch(DataLoader(data[1], batch_size=256), model, torch.nn.CrossEntropyLoss())
@@ -91,6 +92,16 @@ def test_a_trial_that_raises_or_diverges_ends_alone_with_its_reason(tmp_path):
         "trains": None,
     }
     assert results.get_best_result().config["kind"] == "trains"
+
+
+def report_nan(config: dict) -> None:
+    for _ in range(config["epochs"]):
+        tune.report({"loss": math.nan})
+
+
+def test_a_trial_that_reports_nan_is_stopped_at_once(tmp_path):
+    results = run(report_nan, {}, tmp_path, max_epochs=50)
+    assert len(results[0].metrics_dataframe) == 1
 
 
 def test_when_every_trial_fails_one_error_says_why(tmp_path):

@@ -55,7 +55,7 @@ def test_a_killed_driver_is_restored_and_what_had_ended_is_not_run_again(tmp_pat
     while count_ended(tmp_path / "killed") < 2 and driver.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     driver.send_signal(signal.SIGKILL)
-    assert driver.wait() == -signal.SIGKILL, "it was killed before it was done"
+    assert driver.wait() == -signal.SIGKILL, "it was done before it could be killed"
     killed_at = time.time()
 
     trainable = tune.with_resources(tune.with_parameters(train_cifar, data=load_colour_blobs(2000, 500)), {"cpu": 1})
