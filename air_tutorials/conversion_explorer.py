@@ -12,6 +12,8 @@ from air_tutorials.outcomes import Laboratory
 
 _ADDED = "background: rgba(46, 160, 67, 0.25); color: inherit; text-decoration: none"
 _PROGRAM = "overflow-x: auto; line-height: 1.35; padding: 0.5em; border: 1px solid rgba(128, 128, 128, 0.5)"
+# On a phone a name breaks, which leaves the sentences beside it room; elsewhere it does not.
+_NAME = "display: inline-block; min-width: min(13em, 22vw)"
 
 
 def explore_conversion(training_data: Dataset, test_data: Dataset, *, num_workers: int = 2) -> Explorer:
@@ -74,4 +76,5 @@ def _if_one_is_forgotten(laboratory: Laboratory, num_workers: int) -> Answer:
 
 
 def _code(change: str) -> str:
-    return f"<code>{change}</code>" if change in CHANGES else change
+    name = change.replace("_", "_<wbr>")
+    return f'<code style="{_NAME}">{name}</code>' if change in CHANGES else change

@@ -10,7 +10,7 @@ _SMALL = 1e-6
 def findings(outcome: Outcome) -> Iterator[tuple[bool, str]]:
     """Say what an outcome means, sentence by sentence, and of each whether it is as it should be."""
     if outcome.difference < _SMALL:
-        yield True, "The weights are those of one process: none differs by 1e-6."
+        yield True, "The weights are those of one process: none differs by a millionth."
     else:
         yield (
             False,
