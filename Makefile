@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+BENCH_STAMP := .venv/installed-bench
 SITE := _build/html
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint lab sync site clean
+.PHONY: help run test lint lab sync site bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
@@ -18,7 +19,7 @@ run: $(STAMP) ## execute every page, build the site, say where it is
 
 test: $(STAMP) lint ## run all that CI runs
 	$(BIN)/python tests/browser.py
-	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=240 notebooks air_tutorials tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=240 notebooks air_tutorials tests
 
 lint: $(STAMP) ## style, types, and who imports whom
 	$(BIN)/ruff check
@@ -37,6 +38,9 @@ site: $(STAMP) ## build the site from the stored outputs
 	@echo "The site: $(CURDIR)/$(SITE)/index.html"
 	@echo "In a browser: $(BIN)/python -m http.server --directory $(SITE) 8000, then http://localhost:8000"
 
+bench: $(STAMP) $(BENCH_STAMP) ## measure against plain PyTorch, torchrun, FastAPI, Optuna and others; 15 minutes
+	$(BIN)/python -m benchmarks $(BENCH)
+
 clean: ## remove the environment and all that was built
 	rm -rf .venv _build notebooks/results notebooks/data .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -r {} +
@@ -49,4 +53,9 @@ $(STAMP): pyproject.toml constraints.txt jupyter_config/default_setting_override
 	@echo "Installing into .venv; the first time this loads about 5 GB and takes some minutes."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# What is only measured against; `make bench BENCH="--quick --only training"` passes options on.
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	@touch $@

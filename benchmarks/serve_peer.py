@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from air_tutorials.image_api import _answer, _body_type, make_image_api
+from air_tutorials.image_api import make_image_api
 from air_tutorials.models import Net
 from air_tutorials.torch_predictor import PREDICTIONS, TorchPredictor
 
@@ -54,28 +54,9 @@ def serve_with_litserve(weights: Path, port: int) -> None:
     """Serve with LitServe: one worker, batches as large and as long awaited as ours."""
     import litserve
 
-    class Api(litserve.LitAPI):
-        def setup(self, _device: str) -> None:
-            torch.set_num_threads(1)
-            self.predictor = TorchPredictor(weights, Net, device="cpu")
-            self.body_type = _body_type(SHAPE, MAX_IMAGES)
+    from benchmarks.litserve_api import Api
 
-        def decode_request(self, request: dict[str, Any], **_: Any) -> np.ndarray:
-            return np.array(self.body_type.model_validate(request).array, np.float32)[np.newaxis]
-
-        def batch(self, inputs: list[np.ndarray]) -> np.ndarray:
-            return np.concatenate(inputs)
-
-        def predict(self, x: np.ndarray, **_: Any) -> np.ndarray:
-            return probabilities(self.predictor, x)
-
-        def unbatch(self, output: np.ndarray) -> list[np.ndarray]:
-            return list(output[:, np.newaxis])
-
-        def encode_response(self, output: np.ndarray, **_: Any) -> dict[str, Any]:
-            return _answer(output, CLASSES)
-
-    api = Api(max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_WAIT_TIMEOUT_S)
+    api = Api(weights, max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_WAIT_TIMEOUT_S)
     server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=1)
     server.run(host="127.0.0.1", port=port, log_level="error", generate_client_file=False, num_api_servers=1)
 

@@ -16,6 +16,7 @@ from benchmarks.measure import Curve, Row, Settings, alternate
 
 _BATCH_SIZE = 64
 _LR = 0.1
+_TORCHRUN = "`torchrun`, hand-written DDP"
 
 
 def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
@@ -44,11 +45,10 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
 
 def rows_of(ray_train: list[Run], ddp: list[Run], limit: list[Run], same: str) -> list[Row]:
     """Turn the runs into four rows of the table."""
-    torchrun = "`torchrun`, hand-written DDP"
     return [
         Row(
             "from `fit()` to the first step, warm cluster, 2 workers",
-            torchrun,
+            _TORCHRUN,
             "s",
             [run.to_first_step_s for run in ray_train],
             [run.to_first_step_s for run in ddp],
@@ -57,7 +57,7 @@ def rows_of(ray_train: list[Run], ddp: list[Run], limit: list[Run], same: str) -
         ),
         Row(
             "from the last step until `fit()` returned",
-            torchrun,
+            _TORCHRUN,
             "s",
             [run.after_last_step_s for run in ray_train],
             [run.after_last_step_s for run in ddp],
@@ -67,12 +67,12 @@ def rows_of(ray_train: list[Run], ddp: list[Run], limit: list[Run], same: str) -
         ),
         Row(
             "training, 2 workers",
-            torchrun,
+            _TORCHRUN,
             "images/s",
             [run.images_per_s for run in ray_train],
             [run.images_per_s for run in ddp],
             at_least=0.98,
-            note="Between the first and the last step of an epoch; the median over all epochs but the first.",
+            note="Between an epoch's first and last step; the median over all epochs but the first.",
         ),
         Row(
             "training, 2 workers",
