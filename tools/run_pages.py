@@ -135,11 +135,11 @@ def run_page(source: Path, directory: Path, *, sync: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Execute the pages that were named, or all. Return the exit status: 1 as soon as one of them fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("pages", nargs="*", type=Path, help="notebooks/NN_name.md; all of them when none is named")
+    parser.add_argument("pages", nargs="*", type=Path, help="notebooks/name.md; all of them when none is named")
     parser.add_argument("--into", type=Path, default=ROOT / "_build" / "pages", help="where the notebooks are written")
     parser.add_argument("--sync", action="store_true", help="rewrite the notebooks beside their sources instead")
     options = parser.parse_args(arguments)
-    for source in options.pages or sorted(PAGES.glob("[0-9][0-9]_*.md")):
+    for source in options.pages or sorted(PAGES.glob("*.md")):
         directory = source.parent if options.sync else options.into
         directory.mkdir(parents=True, exist_ok=True)
         try:
