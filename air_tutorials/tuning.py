@@ -78,10 +78,7 @@ def make_tuner(
     """
     _check_space(space, num_samples, max_epochs, mode)
     check_storage(storage_path)
-    _write_down_every_second()
-    # Of a trial that failed Tune logs the whole trace; its result holds it too.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", message="Consider boosting PBT performance by enabling `reuse_actors`")
+    _quiet_and_safe()
     scheduler = scheduler or ASHAScheduler(max_t=max_epochs, grace_period=1, reduction_factor=2)
     tune_config = tune.TuneConfig(
         metric=metric,
@@ -92,17 +89,28 @@ def make_tuner(
         max_concurrent_trials=max_concurrent_trials,
         reuse_actors=not isinstance(scheduler, PopulationBasedTraining) if reuse_actors is None else reuse_actors,
     )
-    run_config = tune.RunConfig(name, str(storage_path), verbose=0, callbacks=[*callbacks])
-    # That for notebooks, which Tune takes there, leaves an empty output even when it has nothing to say.
-    run_config.progress_reporter = tune.CLIReporter()
-    # To ASHA, NaN is not worse than anything.
-    run_config.stop = partial(_has_diverged, metric)
-    run_config.failure_config = tune.FailureConfig(max_failures=max_failures)
+    run_config = _make_run_config(name, storage_path, metric, max_failures, callbacks)
     if data is not None:
         trainable = tune.with_parameters(trainable, data=data)
     trainable = tune.with_resources(trainable, _check_resources(resources_per_trial or {"cpu": 1}))
-    space = {**space, "epochs": max_epochs}
-    return _Tuner(trainable, param_space=space, tune_config=tune_config, run_config=run_config)
+    param_space = {**space, "epochs": max_epochs}
+    return _Tuner(trainable, param_space=param_space, tune_config=tune_config, run_config=run_config)
+
+
+def _make_run_config(
+    name: str | None, storage_path: str | Path, metric: str, max_failures: int, callbacks: Sequence[tune.Callback]
+) -> tune.RunConfig:
+    return tune.RunConfig(
+        name,
+        str(storage_path),
+        verbose=0,
+        # That for notebooks, which Tune takes there, leaves an empty output even when it has nothing to say.
+        progress_reporter=tune.CLIReporter(),
+        # To ASHA, NaN is not worse than anything.
+        stop=partial(_has_diverged, metric),
+        failure_config=tune.FailureConfig(max_failures=max_failures),
+        callbacks=[*callbacks],
+    )
 
 
 def _has_diverged(metric: str, _trial_id: str, result: Mapping[str, Any]) -> bool:
@@ -161,7 +169,10 @@ def _check_resources(resources: Mapping[str, float]) -> dict[str, float]:
     return dict(resources)
 
 
-def _write_down_every_second() -> None:
+def _quiet_and_safe() -> None:
+    # Of a trial that failed Tune logs the whole trace; its result holds it too.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", message="Consider boosting PBT performance by enabling `reuse_actors`")
     # A driver that dies loses what happened since Tune last wrote it down, and trials that had ended would run again.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
 
