@@ -148,7 +148,10 @@ def with_environment(mark: dict[str, str]) -> list[str]:
 @pytest.fixture(scope="module")
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Run]]]:
     """Run those recipes whose tests were asked for, two at a time: most of each is waiting for processes to start."""
-    wanted = [item.callspec.params["recipe"] for item in request.session.items if "runs" in item.fixturenames]
+    # A cell that nbval runs is an item, too, and has no fixtures.
+    wanted = [
+        item.callspec.params["recipe"] for item in request.session.items if "runs" in getattr(item, "fixturenames", ())
+    ]
     with ThreadPoolExecutor(max_workers=2) as pool:
         yield {recipe.title: pool.submit(run_alone, recipe, tmp_path_factory.mktemp("recipe")) for recipe in wanted}
 
