@@ -1,5 +1,7 @@
 """Trials of Ray Tune each of which is a Ray Train run of its own, on several workers."""
 
+import contextlib
+import threading
 import time
 from functools import partial
 from typing import Any
@@ -20,6 +22,8 @@ from air_tutorials.trials import load_split
 # For ``make_tuner``: the process of such a trial computes nothing, and only waits for its workers. If it took a CPU,
 # the waiting could take all that there are, and no worker would ever start. Ray wants it to take something, so this.
 DRIVER_RESOURCES = {"cpu": 0, "node:__internal_head__": 0.001}
+
+_PATIENCE_S = 60.0
 
 
 def train_on_workers(config: dict[str, Any]) -> None:
@@ -68,24 +72,35 @@ class FreeWorkers(tune.Callback):
         """Look for what nobody uses any more; Tune calls this many times a second."""
         if time.monotonic() >= self._next_look_s:
             self._next_look_s = time.monotonic() + self._interval_s
-            for reservation in _abandoned_reservations():
-                remove_placement_group(reservation)
+            _free_abandoned()
+
+    def on_experiment_end(self, **_: Any) -> None:
+        """Look on for a while, in a thread: the run of the last trial ends only after the experiment."""
+        threading.Thread(target=self._look_on, daemon=True).start()
+
+    def _look_on(self) -> None:
+        give_up_s = time.monotonic() + _PATIENCE_S
+        with contextlib.suppress(Exception):  # Ray may be shut down meanwhile, and has then freed everything
+            while time.monotonic() < give_up_s and ray.is_initialized() and _free_abandoned():
+                time.sleep(self._interval_s)
 
 
-def _abandoned_reservations() -> list[PlacementGroup]:
-    """List the placement groups of this program whose creator, the controller of a Train run, has died."""
+def _free_abandoned() -> int:
+    """Remove the placement groups whose creator, the controller of a Train run, has died; count those whose has not."""
     # Only Ray's own table tells who created one; what is public shows neither that nor, without a dashboard, actors.
     table = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
-    groups = [gcs_pb2.PlacementGroupTableData.FromString(row) for row in table]
     this_program = bytes.fromhex(ray.get_runtime_context().get_job_id())
-    return [
-        PlacementGroup(ray.PlacementGroupID(group.placement_group_id))
-        for group in groups
-        if group.creator_actor_dead
+    groups = [
+        group
+        for group in map(gcs_pb2.PlacementGroupTableData.FromString, table)
+        if group.creator_job_id == this_program
         and not ray.ActorID(group.creator_actor_id).is_nil()  # what this process made itself, as Tune does for a trial
-        and group.creator_job_id == this_program
         and group.state != gcs_pb2.PlacementGroupTableData.REMOVED
     ]
+    abandoned = [group for group in groups if group.creator_actor_dead]
+    for group in abandoned:
+        remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
+    return len(groups) - len(abandoned)
 
 
 def trials_that_fit(scaling_config: ScalingConfig) -> int:

@@ -8,6 +8,7 @@ import torch
 from ray import tune
 from ray.train import ScalingConfig
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+from served import wait_until
 
 from air_tutorials.checkpoints import load_weights
 from air_tutorials.datasets import load_cifar10
@@ -88,6 +89,7 @@ def test_a_trial_that_is_stopped_in_the_middle_makes_room_for_the_next(tmp_path)
     ).fit()
     assert [failure_of(result) for result in results] == [None] * 2
     assert [len(result.metrics_dataframe) for result in results] == [1, 1]
+    wait_until(lambda: ray.available_resources().get("CPU") == 4)  # of the last one's workers, too
 
 
 @pytest.mark.parametrize(

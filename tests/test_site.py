@@ -109,7 +109,7 @@ def test_the_reference_links_to_other_projects_under_names_that_they_have(site: 
 def test_from_the_landing_page_a_recipe_is_a_few_clicks_away(site: Site) -> None:
     recipes = read("notebooks/recipes").cells
     title = "Predict a folder of images"
-    heading = next(i for i, cell in enumerate(recipes) if title in cell.source and cell.cell_type == "markdown")
+    heading = next(i for i, cell in enumerate(recipes) if f"## {title}" in cell.source)
     code = next(cell for cell in recipes[heading:] if cell.cell_type == "code")
     page = site.open("index")
     page.locator("article .sd-card", has_text="recipe").click()
