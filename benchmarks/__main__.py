@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from benchmarks.measure import Settings, save_family, say
+from benchmarks.measure import ROOT, Settings, python, save_family, say
 
-ROOT = Path(__file__).parent.parent
 # Short ones first, so that something is seen soon. Each runs in a process of its own, with a Ray of its own.
 FAMILIES = {
     "conversion": "changed lines",
@@ -85,18 +83,9 @@ def measure_all(families: list[str], settings: Settings, into: Path) -> int:
 def _measure_in_a_process(family: str, settings: Settings) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "family.json"
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks",
-            f"--family={family}",
-            f"--out={out}",
-            f"--pairs={settings.pairs}",
-        ]
-        # Ray's workers and the peers' processes find the benchmarks by it, wherever they are started.
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
-        done = subprocess.run([*command, *["--quick"] * settings.quick], env=environment, cwd=ROOT)
+        arguments = [f"--family={family}", f"--out={out}", f"--pairs={settings.pairs}", *["--quick"] * settings.quick]
+        command, where = python("-W", "ignore", "-m", "benchmarks", *arguments)
+        done = subprocess.run(command, **where)
         return json.loads(out.read_text()) if done.returncode == 0 else None
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -22,7 +21,7 @@ from air_tutorials.models import Net
 from air_tutorials.server import start_server, stop_server
 from air_tutorials.serving import make_deployment
 from benchmarks.load import Load
-from benchmarks.measure import Curve, Row, Settings, alternate
+from benchmarks.measure import Curve, Row, Settings, alternate, python
 from benchmarks.serve_peer import BATCH_WAIT_TIMEOUT_S, CLASSES, MAX_BATCH_SIZE, MAX_IMAGES, SHAPE
 
 OURS, FASTAPI, LITSERVE = "Ray Serve", "FastAPI under uvicorn", "LitServe"
@@ -85,10 +84,10 @@ def our_server(weights: Path) -> Iterator[int]:
 def peer_server(name: str, weights: Path) -> Iterator[int]:
     """Serve with ``serve_peer.py``, and yield the port as soon as it answers."""
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.serve_peer", name, f"--weights={weights}", f"--port={port}"]
+    command, where = python("-m", "benchmarks.serve_peer", name, f"--weights={weights}", f"--port={port}")
     # A group of its own, so that LitServe's own processes end with it.
     with (weights.parent / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **where)
     try:
         wait_for(port, process, weights.parent / f"{name}.log")
         yield port
@@ -143,9 +142,9 @@ def check_same_answers(answers: dict[str, dict]) -> None:
 
 def run_load(port: int, body: Path, num_clients: int, duration_s: float) -> Load:
     """Load a server from a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.load", f"--port={port}", f"--body={body}"]
-    command += [f"--clients={num_clients}", f"--seconds={duration_s}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    arguments = [f"--port={port}", f"--body={body}", f"--clients={num_clients}", f"--seconds={duration_s}"]
+    command, where = python("-m", "benchmarks.load", *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, **where)
     assert done.returncode == 0, done.stderr
     load = Load(*json.loads(done.stdout))
     assert load.num_errors == 0, f"{load.num_errors} requests failed"

@@ -1,6 +1,7 @@
 """Measure one thing against another: in turns, several times, with the spread. Nothing here knows what is measured."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -8,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, NamedTuple
+
+ROOT = Path(__file__).parent.parent
 
 Compare = Literal["ratio", "difference", "value"]
 
@@ -118,6 +121,16 @@ def alternate(
             took = time.perf_counter() - started
             say(f"  {number + 1}/{pairs}  {name:<34} {show(results[name][-1]):<24} {took:6.1f} s")
     return results
+
+
+def python(*arguments: str) -> tuple[list[str], dict[str, Any]]:
+    """Return the command and the options of ``subprocess`` for another Python that finds this package.
+
+    Args:
+        arguments: of the interpreter.
+    """
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return [sys.executable, *arguments], {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": path}}
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -1,7 +1,6 @@
 """A million rows of Parquet through page 1's model: ``BatchPredictor`` against two processes written by hand."""
 
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -20,7 +19,7 @@ from air_tutorials.cluster import local_cluster
 from air_tutorials.datasets import load_fashion_mnist
 from air_tutorials.models import NeuralNetwork
 from air_tutorials.predictor import BatchPredictor
-from benchmarks.measure import Curve, Row, Settings, alternate, fit_line, spread
+from benchmarks.measure import Curve, Row, Settings, alternate, fit_line, python, spread
 from benchmarks.memory import PeakMemory
 from benchmarks.predict_by_hand import BATCH_SIZE
 
@@ -115,10 +114,10 @@ def predict_by_hand(files: Path, weights: Path, root: Path) -> Run:
     """Read, predict and write with two processes, each of which takes every second file."""
     out = root / uuid.uuid4().hex
     out.mkdir()
-    command = [sys.executable, "-m", "benchmarks.predict_by_hand", f"--files={files}", f"--weights={weights}"]
-    command += [f"--out={out}", "--world-size=2"]
+    arguments = [f"--files={files}", f"--weights={weights}", f"--out={out}", "--world-size=2"]
+    command, where = python("-m", "benchmarks.predict_by_hand", *arguments)
     started = time.perf_counter()
-    processes = [subprocess.Popen([*command, f"--rank={rank}"]) for rank in range(2)]
+    processes = [subprocess.Popen([*command, f"--rank={rank}"], **where) for rank in range(2)]
     assert [process.wait() for process in processes] == [0, 0], "a process failed"
     return _run(out, time.perf_counter() - started, 0)
 

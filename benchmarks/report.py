@@ -148,12 +148,12 @@ def _picture(name: str, description: str) -> str:
 
 def _notes(rows: list[Row]) -> str:
     """Say once what several rows have in common, and of each missed target why."""
-    lines = list(dict.fromkeys(f"- *{row.what}*: {row.note}" for row in rows if row.note))
     seen: dict[str, list[str]] = {}
     for row in rows:
         if row.note:
-            seen.setdefault(row.note, []).append(row.what)
-    lines = [f"- {', '.join(f'*{what}*' for what in dict.fromkeys(whats))}: {note}" for note, whats in seen.items()]
+            against = len({other.note for other in rows if other.what == row.what and other.note}) > 1
+            seen.setdefault(row.note, []).append(f"*{row.what}*" + f" against {row.peer}" * against)
+    lines = [f"- {', '.join(dict.fromkeys(whats))}: {note}" for note, whats in seen.items()]
     for row in rows:
         if row.is_met() is False:
             cause = CAUSES.get((row.what, row.peer), "the cause is not known yet.")

@@ -1,7 +1,6 @@
 """``fit()`` against ``torchrun`` with hand-written DDP: to the first step, between steps, after the last one."""
 
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -12,7 +11,7 @@ from ray.train import RunConfig, ScalingConfig
 from air_tutorials import trainer
 from air_tutorials.cluster import local_cluster
 from benchmarks.marks import Marks, Run, read_run
-from benchmarks.measure import Curve, Row, Settings, alternate
+from benchmarks.measure import Curve, Row, Settings, alternate, python
 
 _BATCH_SIZE = 64
 _LR = 0.1
@@ -38,7 +37,7 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
     assert len(threads) == len(steps) == 1, f"not the same work: {threads} threads, {steps} steps"
     same = (
         f"Page 1's program, {epochs} epochs of {steps.pop() // epochs} steps, global batch {_BATCH_SIZE}, "
-        f"{threads.pop()} thread for each worker on both sides"
+        f"{threads.pop()} thread for each worker on both sides."
     )
     return rows_of(ray_train, ddp, limit, same), []
 
@@ -109,11 +108,11 @@ def torchrun(twin: str, root: Path, epochs: int, *options: str) -> Run:
         options: more of ``run_twin.py``.
     """
     name = uuid.uuid4().hex
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "benchmarks.run_twin", twin, f"--batch-size={_BATCH_SIZE}", f"--epochs={epochs}"]
-    command += [f"--save-to={root / name}", f"--marks={root / name}.jsonl", *options]
+    arguments = ["-m", "benchmarks.run_twin", twin, f"--batch-size={_BATCH_SIZE}", f"--epochs={epochs}"]
+    arguments += [f"--save-to={root / name}", f"--marks={root / name}.jsonl", *options]
+    command, where = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments)
     started = time.time()
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, **where)
     ended = time.time()
     assert done.returncode == 0, done.stderr[-2000:]
     return read_run(root / f"{name}.jsonl", started, ended, _BATCH_SIZE)
