@@ -104,7 +104,9 @@ def predict_with_ray(files: Path, weights: Path, root: Path, num_workers: int = 
         started = time.perf_counter()
         predictor = BatchPredictor.from_checkpoint(weights, NeuralNetwork)
         dataset = ray.data.read_parquet(str(files))
-        predictions = predictor.predict(dataset, keep_columns=["id"], batch_size=BATCH_SIZE, num_workers=num_workers)
+        predictions = predictor.predict(
+            dataset, keep_columns=["id"], batch_size=BATCH_SIZE, num_workers=num_workers, batches_per_block=16
+        )
         predictions.write_parquet(str(out))
         took = time.perf_counter() - started
     return _run(out, took, memory.peak_bytes)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 import ray
 import torch
@@ -135,14 +137,39 @@ def test_one_block_keeps_two_workers_busy(cluster: dict[str, float], tmp_path: P
     assert batch_sizes == {100}
 
 
+def test_the_files_of_a_dataset_are_not_all_read_at_once(cluster: dict[str, float], tmp_path: Path) -> None:
+    """One process took gigabytes for that."""
+    values = np.random.default_rng(0).random((4, 12 * 2**20 // 8))
+    for i in range(4):
+        pyarrow.parquet.write_table(pyarrow.table({"value": values[i]}), tmp_path / f"{i}.parquet")
+    read = ray.data.read_parquet(str(tmp_path)).map_batches(
+        lambda batch: {"task": np.array([ray.get_runtime_context().get_task_id()])}, batch_size=None
+    )
+    assert len({row["task"] for row in read.take_all()}) == 4
+
+
 def test_the_steps_before_hand_over_little_at_once(cluster: dict[str, float]) -> None:
     """With Ray's 128 MiB, memory grew with the dataset. The caller's settings stay as they are."""
     dataset = ray.data.range(10_000)
     limit = dataset.context.target_max_block_size
-    cut = _spread(dataset, num_workers=2, batch_size=256)
+    cut = _spread(dataset, num_workers=2, batch_size=256, batches_per_block=None)
     assert cut.context.target_max_block_size == 4 * 2**20 < limit
     assert dataset.context.target_max_block_size == limit
     assert cut.count() == 10_000
+
+
+@pytest.mark.parametrize(("batches_per_block", "fewest", "most"), [(None, 8, 12), (16, 2, 4)])
+def test_a_large_dataset_can_travel_in_larger_blocks(
+    cluster: dict[str, float], batches_per_block: int | None, fewest: int, most: int
+) -> None:
+    """A million rows took half as long again in blocks of four batches."""
+    dataset = ray.data.range(10_000, override_num_blocks=1).map_batches(
+        lambda batch: {"x": batch["id"].astype(np.float32)}
+    )
+    result = BatchPredictor(nn.Linear(1, 1).state_dict(), lambda: nn.Linear(1, 1)).predict(
+        dataset, feature_columns="x", batch_size=256, batches_per_block=batches_per_block
+    )
+    assert fewest <= result.materialize().num_blocks() <= most
 
 
 @pytest.mark.parametrize("empty", ["items", "filtered"])
@@ -166,6 +193,7 @@ def test_empty_dataset_gives_an_empty_result(
         ({"use_gpu": True}, PreflightError, "Set use_gpu=False"),
         ({"num_workers": 0}, ConfigError, "num_workers 0: both must be at least 1"),
         ({"batch_size": 0}, ConfigError, "batch_size is 0"),
+        ({"batches_per_block": 0}, ConfigError, "batches_per_block is 0"),
         ({"batch_format": "pyarrow"}, ConfigError, "'pyarrow', and must be 'numpy' or 'pandas'"),
     ],
 )
