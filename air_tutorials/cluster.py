@@ -106,8 +106,8 @@ def _start(num_cpus: int | None) -> None:
     # The controller of a run looks at its workers this often. At Ray's 2 s, made for large clusters, a run of a few
     # seconds ends late, since it is over only when the controller has looked.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    # A task reads so much of Parquet files, all of it at the same time. With Ray's 128 MiB, made for storage that is far
-    # away, one process took 3 GiB for the files of a million small images, and was no faster.
+    # A task reads so much of Parquet files, all of it at the same time. With Ray's 128 MiB, made for storage far away,
+    # one process took 3 GiB for the files of a million small images, and was no faster.
     os.environ.setdefault("RAY_DATA_PARQUET_BIN_PACKING_BYTES", str(16 * 2**20))
     # Known to this process and its children alone. Ray would keep one in the home directory, readable by everybody.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

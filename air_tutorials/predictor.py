@@ -96,7 +96,7 @@ class BatchPredictor:
         if batch_size < 1 or num_workers < 1:
             raise ConfigError(f"batch_size is {batch_size} and num_workers {num_workers}: both must be at least 1.")
         if batches_per_block is not None and batches_per_block < 1:
-            raise ConfigError(f"batches_per_block is {batches_per_block}, and must be at least 1. Leave it out for few.")
+            raise ConfigError(f"batches_per_block is {batches_per_block}, and must be at least 1, or left out.")
         if batch_format not in ("numpy", "pandas"):
             raise ConfigError(f"batch_format is {batch_format!r}, and must be 'numpy' or 'pandas'.")
         check_workers_fit(num_workers, {"CPU": num_cpus_per_worker, "GPU": int(use_gpu)})

@@ -137,9 +137,10 @@ def _speed(make_model: Callable[[], nn.Module], batch_size: int, world_size: int
             torch.distributed.all_reduce(took, torch.distributed.ReduceOp.MAX)
         return float(took)
 
-    timed(2)
-    num_steps = max(2, round(seconds / (timed(2) / 2)))
-    return num_steps * batch_size / timed(num_steps)
+    timed(1)
+    took = timed(1)
+    num_steps = max(1, round(seconds / took))
+    return num_steps * batch_size / (took if num_steps == 1 else timed(num_steps))
 
 
 def _show(speeds: Speeds) -> str:

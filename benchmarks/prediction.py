@@ -42,7 +42,7 @@ class Run(NamedTuple):
 
 
 def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
-    """Predict ten, thirty and a hundred per cent of the rows with Ray, and all of them by hand."""
+    """Predict a tenth and all of the rows with Ray, all of them by hand, and some with more and fewer workers."""
     local_cluster(num_cpus=4)
     few, some, many = sizes = settings.pick([100_000, 300_000, 1_000_000], [5_000, 10_000, 20_000])
     pairs = min(settings.pairs, 3)
@@ -52,15 +52,16 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
         files = {count: write_rows(root / f"{count} rows", count) for count in sizes}
         predict_with_ray(files[few], weights, root)  # the first one imports, and starts processes
         contenders = {
-            f"Ray, {count:,} rows": lambda c=count: predict_with_ray(files[c], weights, root) for count in sizes
+            f"Ray, {count:,} rows": lambda c=count: predict_with_ray(files[c], weights, root) for count in (few, many)
         }
         contenders["two processes by hand"] = lambda: predict_by_hand(files[many], weights, root)
         runs = alternate(contenders, pairs, _show)
         workers = settings.pick([1, 2, 4], [1, 2])
         growing = {f"Ray, {n} workers": lambda n=n: predict_with_ray(files[some], weights, root, n) for n in workers}
-        by_workers = alternate(growing, min(settings.pairs, 2), _show)
+        by_workers = alternate(growing, 1, _show)
     by_hand = runs.pop("two processes by hand")
-    by_size = dict(zip(sizes, runs.values(), strict=True))
+    with_few, with_many = runs.values()
+    by_size = {few: with_few, some: by_workers["Ray, 2 workers"], many: with_many}
     check_same_work(by_size[many] + by_hand)
     rows = [_speed_row(by_size[many], by_hand, many), _memory_row(by_size[few], by_size[many], few, many)]
     rows.append(_growth_row(by_size))

@@ -143,7 +143,7 @@ def test_the_files_of_a_dataset_are_not_all_read_at_once(cluster: dict[str, floa
     for i in range(4):
         pyarrow.parquet.write_table(pyarrow.table({"value": values[i]}), tmp_path / f"{i}.parquet")
     read = ray.data.read_parquet(str(tmp_path)).map_batches(
-        lambda batch: {"task": np.array([ray.get_runtime_context().get_task_id()])}, batch_size=None
+        lambda _: {"task": np.array([ray.get_runtime_context().get_task_id()])}, batch_size=None
     )
     assert len({row["task"] for row in read.take_all()}) == 4
 
