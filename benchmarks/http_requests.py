@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,41 +16,53 @@ import numpy as np
 import torch
 
 from air_tutorials.checkpoints import save_checkpoint
-from air_tutorials.cluster import local_cluster
 from air_tutorials.models import Net
-from air_tutorials.server import start_server, stop_server
-from air_tutorials.serving import make_deployment
 from benchmarks.load import Load
 from benchmarks.measure import Curve, Row, Settings, alternate, python
-from benchmarks.serve_peer import BATCH_WAIT_TIMEOUT_S, CLASSES, MAX_BATCH_SIZE, MAX_IMAGES, SHAPE
+from benchmarks.serve_peer import SHAPE
 
-OURS, FASTAPI, LITSERVE = "Ray Serve", "FastAPI under uvicorn", "LitServe"
+OURS, HAPROXY, FASTAPI, LITSERVE = "Ray Serve", "Ray Serve behind HAProxy", "FastAPI under uvicorn", "LitServe"
+# How each is started: what ``serve_peer.py`` calls it, and what is put into its environment.
+SERVERS: dict[str, tuple[str, dict[str, str]]] = {
+    OURS: ("ray", {"RAY_SERVE_ENABLE_HA_PROXY": "0"}),
+    HAPROXY: ("ray", {"RAY_SERVE_ENABLE_HA_PROXY": "1"}),
+    FASTAPI: ("fastapi", {}),
+    LITSERVE: ("litserve", {}),
+}
+
+_HAPROXY_NOTE = "The same deployment, with `RAY_SERVE_ENABLE_HA_PROXY=1` in the environment before Ray starts."
 
 
 def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
-    """Load three servers in turns; all of them run, and two of them wait."""
-    local_cluster(num_cpus=2)
-    duration_s = settings.pick(3.0, 0.5)
+    """Load four servers in turns; all of them run, and three of them wait."""
+    duration_s = settings.pick(2.0, 0.5)
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         root = Path(directory)
         weights = save_weights(root)
         body = root / "body.json"
         image = np.random.default_rng(0).uniform(-1, 1, SHAPE).astype(np.float32)
         body.write_text(json.dumps({"array": image.tolist()}))
-        ports = {OURS: stack.enter_context(our_server(weights))}
-        ports[FASTAPI] = stack.enter_context(peer_server("fastapi", weights))
-        ports[LITSERVE] = stack.enter_context(peer_server("litserve", weights))
+        ports = {
+            name: stack.enter_context(serve(name_there, weights, environment))
+            for name, (name_there, environment) in SERVERS.items()
+        }
         answers = {name: ask(port, body.read_bytes()) for name, port in ports.items()}
         check_same_answers(answers)
         rows = []
         for clients in (1, 64):
             contenders = {
-                f"{name}, {clients} clients": lambda port=port, n=clients: run_load(port, body, n, duration_s)
+                f"{name}, {clients}": lambda port=port, n=clients: run_load(port, body, n, duration_s)
                 for name, port in ports.items()
             }
             alternate(contenders, 1, _show)  # the first answers of a server are slow
             runs = alternate(contenders, settings.pairs, _show).values()
-            rows += _rows(clients, *runs, duration_s=duration_s, body_bytes=body.stat().st_size)
+            ours, haproxy, *peers = runs
+            note = (
+                f"{duration_s:g} s of `POST /predict`, an image of {body.stat().st_size / 1000:.0f} kB as JSON. The "
+                "same checks, model and answers, and one thread for the model, on the cores that the clients use as well."
+            )
+            rows += _rows("HTTP", clients, ours, *peers, note=note)
+            rows += _rows("HTTP behind HAProxy", clients, haproxy, *peers, note=_HAPROXY_NOTE)
     return rows, []
 
 
@@ -61,35 +73,17 @@ def save_weights(root: Path) -> Path:
 
 
 @contextmanager
-def our_server(weights: Path) -> Iterator[int]:
-    """Serve with Ray Serve as page 2 does, and yield the port."""
-    deployment = make_deployment(
-        weights,
-        Net,
-        input_shape=SHAPE,
-        classes=CLASSES,
-        max_batch_size=MAX_BATCH_SIZE,
-        batch_wait_timeout_s=BATCH_WAIT_TIMEOUT_S,
-        max_images=MAX_IMAGES,
-    )
-    port = free_port()
-    start_server(deployment, port=port)
-    try:
-        yield port
-    finally:
-        stop_server()
-
-
-@contextmanager
-def peer_server(name: str, weights: Path) -> Iterator[int]:
+def serve(name: str, weights: Path, environment: Mapping[str, str]) -> Iterator[int]:
     """Serve with ``serve_peer.py``, and yield the port as soon as it answers."""
     port = free_port()
     command, where = python("-m", "benchmarks.serve_peer", name, f"--weights={weights}", f"--port={port}")
+    where["env"] |= environment
+    log_file = weights.parent / f"{port}.log"
     # A group of its own, so that LitServe's own processes end with it.
-    with (weights.parent / f"{name}.log").open("wb") as log:
+    with log_file.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **where)
     try:
-        wait_for(port, process, weights.parent / f"{name}.log")
+        wait_for(port, process, log_file)
         yield port
     finally:
         os.killpg(process.pid, 15)
@@ -151,21 +145,15 @@ def run_load(port: int, body: Path, num_clients: int, duration_s: float) -> Load
     return load
 
 
-def _rows(
-    clients: int, ours: list[Load], fastapi: list[Load], litserve: list[Load], duration_s: float, body_bytes: int
-) -> list[Row]:
+def _rows(how: str, clients: int, ours: list[Load], fastapi: list[Load], litserve: list[Load], note: str) -> list[Row]:
     who = f"{clients} client{'s' * (clients > 1)}"
-    note = (
-        f"{duration_s:g} s of `POST /predict` with an image of {body_bytes / 1000:.0f} kB as JSON; the same checks, "
-        "model and answers, and one thread for the model, on the cores that the clients use as well."
-    )
     rows = []
     for peer, theirs in ((FASTAPI, fastapi), (LITSERVE, litserve)):
         speeds = [[load.requests_per_s for load in loads] for loads in (ours, theirs)]
         goal = 1.4 if clients > 1 else None
-        rows.append(Row(f"HTTP requests, {who}", peer, "requests/s", *speeds, at_least=goal, note=note))
+        rows.append(Row(f"{how}, {who}, requests", peer, "requests/s", *speeds, at_least=goal, note=note))
         tails = [[load.p99_ms for load in loads] for loads in (ours, theirs)]
-        rows.append(Row(f"HTTP p99, {who}", peer, "ms", *tails, at_most=1.0))
+        rows.append(Row(f"{how}, {who}, p99", peer, "ms", *tails, at_most=1.0))
     return rows
 
 

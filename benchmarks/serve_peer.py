@@ -1,14 +1,18 @@
-"""The same classifier without Ray Serve: a FastAPI app under uvicorn, or LitServe. Run as a process of its own."""
+"""The same classifier in a process of its own, served by FastAPI under uvicorn, LitServe, or Ray Serve."""
 
 import argparse
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from air_tutorials.cluster import local_cluster
 from air_tutorials.image_api import make_image_api
 from air_tutorials.models import Net
+from air_tutorials.server import start_server
+from air_tutorials.serving import make_deployment
 from air_tutorials.torch_predictor import PREDICTIONS, TorchPredictor
 
 SHAPE, CLASSES = (3, 32, 32), [f"class {number}" for number in range(10)]
@@ -18,14 +22,13 @@ MAX_BATCH_SIZE, BATCH_WAIT_TIMEOUT_S, MAX_IMAGES = 64, 0.005, 64
 def main() -> None:
     """Serve until the process is ended."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("server", choices=["fastapi", "litserve"])
+    parser.add_argument("server", choices=["fastapi", "litserve", "ray"])
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    {"fastapi": serve_with_fastapi, "litserve": serve_with_litserve}[arguments.server](
-        arguments.weights, arguments.port
-    )
+    servers = {"fastapi": serve_with_fastapi, "litserve": serve_with_litserve, "ray": serve_with_ray}
+    servers[arguments.server](arguments.weights, arguments.port)
 
 
 def make_plain_app(weights: Path) -> Any:
@@ -59,6 +62,22 @@ def serve_with_litserve(weights: Path, port: int) -> None:
     api = Api(weights, max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_WAIT_TIMEOUT_S)
     server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=1)
     server.run(host="127.0.0.1", port=port, log_level="error", generate_client_file=False, num_api_servers=1)
+
+
+def serve_with_ray(weights: Path, port: int) -> None:
+    """Serve with Ray Serve as page 2 does, on a Ray of its own."""
+    local_cluster(num_cpus=2)
+    deployment = make_deployment(
+        weights,
+        Net,
+        input_shape=SHAPE,
+        classes=CLASSES,
+        max_batch_size=MAX_BATCH_SIZE,
+        batch_wait_timeout_s=BATCH_WAIT_TIMEOUT_S,
+        max_images=MAX_IMAGES,
+    )
+    start_server(deployment, port=port)
+    signal.pause()
 
 
 if __name__ == "__main__":

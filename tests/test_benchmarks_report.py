@@ -8,7 +8,7 @@ import pytest
 from served import CLASSES, SHAPE, assert_right, body_of
 
 from benchmarks import report
-from benchmarks.http_requests import ask, check_same_answers, peer_server, run_load
+from benchmarks.http_requests import ask, check_same_answers, run_load, serve
 from benchmarks.load import answer_is_whole, load
 from benchmarks.marks import Marks, read_run
 from benchmarks.measure import Curve, Row, alternate, fit_line
@@ -135,7 +135,7 @@ def test_the_plain_app_answers_as_plain_pytorch(net_checkpoint, net_images, net_
     assert (PEER_SHAPE, PEER_CLASSES) == (SHAPE, CLASSES)
     body = tmp_path / "body.json"
     body.write_bytes(body_of(net_images[0]))
-    with peer_server("fastapi", net_checkpoint) as port:
+    with serve("fastapi", net_checkpoint, {}) as port:
         answer = ask(port, body.read_bytes())
         loaded = run_load(port, body, num_clients=2, duration_s=0.2)
     assert_right(answer["predictions"], net_probabilities[:1])
