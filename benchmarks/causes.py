@@ -6,17 +6,17 @@ What was tried is said with its effect. The numbers were taken on the machine th
 _FIT = (
     "a run of Ray Train is more processes than its workers: the controller, and an actor each for placement groups, "
     "synchronization, datasets and preemption; together they took about 13 s of CPU, most of it imports of PyTorch and "
-    "Ray Train, where `torchrun` takes 6. Tried, in s to the first step (8.3 to 8.8 without): no preemption watcher 8.5 "
-    "to 8.8; the environment variables set for the whole job instead of for each worker 8.3 to 8.6; PyTorch imported "
-    "beforehand in Ray's idle processes (`RAY_preload_python_modules`) 11 to 13, since more processes are then started "
-    "than used; the same with Ray Train as well 15 to 23. What is started once a run matters less the longer it trains."
+    "Ray Train, which two cores share. Tried, in s to the first step (8.3 to 8.8 without): no preemption watcher "
+    "8.5 to 8.8; the environment variables set for the whole job instead of for each worker 8.3 to 8.6; PyTorch "
+    "imported beforehand in Ray's idle processes (`RAY_preload_python_modules`) 11 to 13, since more processes then "
+    "start than are used; the same with Ray Train as well 15 to 23. What is started once a run matters less the longer "
+    "it trains."
 )
 _PREDICTION = (
-    "a part of it is fixed: some 5 s until two actors have imported PyTorch and the first files are read, about as much "
-    "as a program's start takes. The rest is the way: Ray reads in one process and predicts in another, so each row is "
-    "written to shared memory and read from it, and the results once more. Tried, at a million rows, in s: blocks of 4 "
-    "batches 40, of 16 batches 24 (what is measured here), no cutting at all 24; read and predict in the same process 20, "
-    "which ends streaming; one reader 25."
+    "a part of it is fixed: some 5 s until two actors have imported PyTorch and the first files are read. The rest is "
+    "the way: Ray reads in one process and predicts in another, so each row is written to shared memory and read from "
+    "it, and the results once more. Tried, at a million rows, in s: blocks of 4 batches 40, of 16 batches 24 (what is "
+    "measured here), no cutting at all 24; one reader 25; both in one process, which ends streaming, 20."
 )
 _SERVE = (
     "each request passes Serve's proxy, a Python process, is copied to the replica and back, and all of them share the "
@@ -36,18 +36,22 @@ CAUSES: dict[tuple[str, str], str] = {
         "`torchrun`, hand-written DDP",
     ): _FIT,
     ("batch prediction, 2 workers", "two hand-written processes"): _PREDICTION,
+    ("training, 2 workers", "`torchrun`, hand-written DDP"): (
+        "the loop is the same, and so is what runs in it; the difference is the noise of a machine that others share, "
+        "which the spread shows."
+    ),
     ("peak memory of a batch prediction, 1,000,000 rows", "itself, 100,000 rows"): (
-        "the smaller run is over before all processes have grown to what they take; from then on the peak stays where it "
+        "the smaller run is over before all processes have grown to what they take; then the peak stays where it "
         "is. It was 5.7 GiB before Parquet was read in smaller parts."
     ),
     ("16 tuning trials with early stopping", "a plain loop over the same epochs"): (
-        "the loop's one process has a thread for each of the two cores and keeps both busy, so there is nothing idle for "
-        "Ray to use; what it gains is that one thread wastes less than two, and it pays for starting processes and for "
-        "a checkpoint that is copied after each epoch."
+        "the loop's one process has a thread for each of the two cores and keeps both busy, so nothing is idle "
+        "that Ray could use; what it gains is that one thread wastes less than two, and it pays for starting processes "
+        "and for a checkpoint that is copied after each epoch."
     ),
     ("16 tuning trials with early stopping", "Optuna, 2 jobs"): (
-        "Optuna's trials are threads of one process, which starts nothing and copies no checkpoint; a trial that crashes "
-        "ends them all."
+        "Optuna's trials are threads of one process, which starts nothing and copies no checkpoint; it also stopped "
+        "more epochs, see above. A process that crashes ends all of them."
     ),
     **{
         (f"HTTP, {who}, {what}", peer): _SERVE

@@ -35,7 +35,7 @@ _HAPROXY_NOTE = "The same deployment, with `RAY_SERVE_ENABLE_HA_PROXY=1` in the 
 
 def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
     """Load four servers in turns; all of them run, and three of them wait."""
-    duration_s = settings.pick(2.0, 0.5)
+    duration_s = settings.pick(1.5, 0.5)
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         root = Path(directory)
         weights = save_weights(root)
@@ -59,7 +59,7 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
             ours, haproxy, *peers = runs
             note = (
                 f"{duration_s:g} s of `POST /predict`, an image of {body.stat().st_size / 1000:.0f} kB as JSON. The "
-                "same checks, model and answers, and one thread for the model, on the cores that the clients use as well."
+                "same checks, model and answers, and one thread for the model, on the cores that the clients use too."
             )
             rows += _rows("HTTP", clients, ours, *peers, note=note)
             rows += _rows("HTTP behind HAProxy", clients, haproxy, *peers, note=_HAPROXY_NOTE)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from benchmarks.measure import Curve, Row
 
@@ -44,10 +44,12 @@ def plot_ratios(rows: list[Row], path: Path) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda _value, _: ""))
-        axes.set_yticks(range(len(judged)), [f"{row.what}\nagainst {row.peer}" for row in judged], fontsize=9)
+        axes.set_yticks(
+            range(len(judged)), [f"{row.what}\nagainst {row.peer}".replace("`", "") for row in judged], fontsize=9
+        )
         axes.invert_yaxis()
         axes.axvline(1, color="#888888", linewidth=1)
-        axes.set_xlabel("ours / theirs; the triangle is the target and points to the better side")
+        axes.set_xlabel("ours / theirs; the triangle is the target,\nand points to the better side")
         _save(figure, path)
 
 
@@ -59,6 +61,7 @@ def plot_payoff(curves: list[Curve], path: Path) -> None:
         path: of the PNG.
     """
     panels = list(dict.fromkeys(curve.panel for curve in curves))
+    sizes = sorted({size for curve in curves for size in curve.x})
     with mpl.rc_context(_STYLE):
         figure, all_axes = plt.subplots(len(panels), figsize=(6.4, 3.2 * len(panels)), sharex=True, squeeze=False)
         for axes, panel in zip(all_axes[:, 0], panels, strict=True):
@@ -68,11 +71,12 @@ def plot_payoff(curves: list[Curve], path: Path) -> None:
             axes.set_title(panel.partition(": ")[2], fontsize=12)
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
-            axes.set_xticks(curves[0].x, [f"{size:,.0f}" for size in curves[0].x])
+            axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
             axes.yaxis.set_minor_formatter(FuncFormatter(lambda _value, _: ""))
             axes.set_ylabel("images per second")
-        all_axes[0, 0].legend(loc="upper left")
+        all_axes[0, 0].legend(loc="lower right")
         all_axes[-1, 0].set_xlabel("images in a step, of all processes")
         _save(figure, path)
 

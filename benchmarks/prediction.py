@@ -44,7 +44,7 @@ class Run(NamedTuple):
 def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
     """Predict a tenth and all of the rows with Ray, all of them by hand, and some with more and fewer workers."""
     local_cluster(num_cpus=4)
-    few, some, many = sizes = settings.pick([100_000, 300_000, 1_000_000], [5_000, 10_000, 20_000])
+    few, some, many = sizes = settings.pick([100_000, 200_000, 1_000_000], [5_000, 10_000, 20_000])
     pairs = min(settings.pairs, 3)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
