@@ -10,6 +10,7 @@ from benchmarks.plots import plot_payoff, plot_ratios
 
 ROOT = Path(__file__).parent.parent
 _HEAD = "| | against | ours | theirs | comparison | to reach | |\n| --- | --- | ---: | ---: | ---: | ---: | --- |"
+_NBSP = "\N{NO-BREAK SPACE}"  # a number stays with its unit
 _TITLES = {
     "conversion": "Lines to change",
     "single": "One process",
@@ -73,8 +74,9 @@ def table_line(row: Row) -> str:
     """Return a row as a line of a Markdown table."""
     ours = number(_median(row.ours))
     theirs = number(_median(row.peers)) if row.peers else ""
-    cells = [row.what, row.peer, f"{ours} {row.unit}", f"{theirs} {row.unit}" if theirs else ""]
-    return f"| {' | '.join([*cells, comparison(row), target(row), verdict(row)])} |"
+    cells = [row.what, row.peer, f"{ours}{_NBSP}{row.unit}", f"{theirs}{_NBSP}{row.unit}" if theirs else ""]
+    cells += [comparison(row), target(row).replace(" ", _NBSP), verdict(row)]
+    return f"| {' | '.join(cells)} |"
 
 
 def comparison(row: Row) -> str:
@@ -122,17 +124,23 @@ def _median(values: list[float]) -> float:
 
 def _measured_on(results: dict[str, dict[str, Any]]) -> str:
     lines = []
-    for machine in {tuple(family["machine"].items()) for family in results.values()}:
-        families = [name for name, family in results.items() if tuple(family["machine"].items()) == machine]
-        described = dict(machine)
-        which = "" if len(families) == len(results) else f" ({', '.join(_TITLES[name].lower() for name in families)})"
-        lines.append(f"Measured on {described['date']}{which}: {described['machine']}. {described['busy']}.\n")
-        lines.append(f"{described['versions']}.\n")
+    for date, machine, versions in dict.fromkeys(map(_place, results.values())):
+        families = {n: f for n, f in results.items() if _place(f) == (date, machine, versions)}
+        titles = ", ".join(_TITLES[name] for name in families)
+        which = "" if len(families) == len(results) else f" ({titles})"
+        busy = "; ".join(dict.fromkeys(family["machine"]["busy"] for family in families.values()))
+        lines.append(f"Measured on {date}{which}: {machine}. {busy}. {versions}.\n")
     if any(family["quick"] for family in results.values()):
         lines.append("**Some of this was measured with `--quick`, tiny sizes: those numbers mean nothing.**\n")
     took_s = sum(family["took_s"] for family in results.values())
     lines.append(f"All of it took {took_s / 60:.0f} minutes.\n")
     return "\n".join(lines)
+
+
+def _place(family: dict[str, Any]) -> tuple[str, str, str]:
+    """Tell when, where and with what a family was measured; how busy the machine was does not matter here."""
+    machine = family["machine"]
+    return machine["date"], machine["machine"], machine["versions"]
 
 
 def _summary(results: dict[str, dict[str, Any]]) -> str:
@@ -154,10 +162,12 @@ def _notes(rows: list[Row]) -> str:
             against = len({other.note for other in rows if other.what == row.what and other.note}) > 1
             seen.setdefault(row.note, []).append(f"*{row.what}*" + f" against {row.peer}" * against)
     lines = [f"- {', '.join(dict.fromkeys(whats))}: {note}" for note, whats in seen.items()]
+    missed: dict[str, list[str]] = {}
     for row in rows:
         if row.is_met() is False:
             cause = CAUSES.get((row.what, row.peer), "the cause is not known yet.")
-            lines.append(f"- Missed, *{row.what}* against {row.peer}: {cause}")
+            missed.setdefault(cause, []).append(f"*{row.what}* against {row.peer}")
+    lines += [f"- Missed, {'; '.join(whats)}: {cause}" for cause, whats in missed.items()]
     return "\n".join(lines) + "\n" if lines else ""
 
 
