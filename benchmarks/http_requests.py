@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -9,10 +10,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
 from air_tutorials.checkpoints import save_checkpoint
@@ -86,12 +88,23 @@ def serve(name: str, weights: Path, environment: Mapping[str, str]) -> Iterator[
         wait_for(port, process, log_file)
         yield port
     finally:
-        os.killpg(process.pid, 15)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
+        end_with_children(process)
+
+
+def end_with_children(process: subprocess.Popen) -> None:
+    """End a process with all that it started: HAProxy is in no group of ours, and outlives a Ray that is killed."""
+    children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=5)
+    for child in alive:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def wait_for(port: int, process: subprocess.Popen, log: Path, timeout_s: float = 120.0) -> None:
@@ -120,7 +133,7 @@ def ask(port: int, body: bytes) -> dict:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            if error.code < 500:
+            if error.code < 500 and error.code != 404:  # HAProxy listens before it knows where to
                 raise
             time.sleep(0.2)
     raise AssertionError(f"the server at port {port} gives no answer")

@@ -4,11 +4,12 @@ import asyncio
 import json
 
 import numpy as np
+import psutil
 import pytest
 from served import CLASSES, SHAPE, assert_right, body_of
 
 from benchmarks import report
-from benchmarks.http_requests import ask, check_same_answers, run_load, serve
+from benchmarks.http_requests import ask, check_same_answers, free_port, run_load, serve
 from benchmarks.load import answer_is_whole, load
 from benchmarks.marks import Marks, read_run
 from benchmarks.measure import Curve, Row, alternate, fit_line
@@ -143,3 +144,18 @@ def test_the_plain_app_answers_as_plain_pytorch(net_checkpoint, net_images, net_
     check_same_answers({"one": answer, "the same": answer})
     with pytest.raises(AssertionError):
         check_same_answers({"one": answer, "other": {"predictions": [{"class": 11, "probabilities": []}]}})
+
+
+def test_ray_serve_behind_haproxy_answers_as_plain_pytorch_and_leaves_nothing(
+    net_checkpoint, net_images, net_probabilities
+):
+    """The setting that page 2 names, and that the results recommend."""
+    ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("STATS", "METRICS")}
+    with serve("ray", net_checkpoint, {"RAY_SERVE_ENABLE_HA_PROXY": "1", **ports}) as port:
+        answer = ask(port, body_of(net_images[0]))
+        children = psutil.Process().children(recursive=True)
+        passing_on = [child for child in children if child.name() == "haproxy"]
+        assert passing_on
+    assert_right(answer["predictions"], net_probabilities[:1])
+    _, alive = psutil.wait_procs(passing_on, timeout=30)
+    assert not alive
