@@ -143,7 +143,7 @@ def test_tune_trains_the_same_configurations(cluster, tmp_path):
 
 
 def test_workers_take_their_share_of_a_batch_and_the_crossing_is_found(cluster, tmp_path):
-    config = {"batch_sizes": dict.fromkeys(payoff.MODELS, [64]), "seconds": 0.01}
+    config = {"batch_sizes": {key: [64] for key in payoff.MODELS}, "seconds": 0.01}
     for speeds in (payoff.sweep(config), payoff.sweep_on_workers(config, 2, tmp_path)):
         assert list(speeds) == list(payoff.MODELS)
         assert all(speeds[model][64] > 0 for model in payoff.MODELS)
