@@ -118,3 +118,15 @@ def test_a_missing_browser_is_reported_before_the_tests(name: str, status: int) 
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == status
     assert ("apt-get install chromium" in done.stderr) == (status == 1)
+
+
+def test_what_the_pages_wrote_is_no_test(tmp_path: Path) -> None:
+    copy(ROOT / "pyproject.toml", tmp_path)
+    pages = tmp_path / "notebooks"
+    (pages / "results" / "tune").mkdir(parents=True)
+    (pages / "results" / "tune" / "experiment.py").write_text("raise RuntimeError('imported')\n")
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), pages / "01_a_page.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbval", "--collect-only", "-q", str(pages)]
+    collected = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert collected.stdout.splitlines()[0] == "notebooks/01_a_page.ipynb::Cell 0", collected.stdout
+    assert collected.returncode == 0, collected.stdout
