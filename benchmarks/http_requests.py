@@ -37,7 +37,7 @@ _HAPROXY_NOTE = "The same deployment, with `RAY_SERVE_ENABLE_HA_PROXY=1` in the 
 
 def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
     """Load four servers in turns; all of them run, and three of them wait."""
-    duration_s = settings.pick(1.5, 0.5)
+    duration_s = settings.pick(1.0, 0.5)
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         root = Path(directory)
         weights = save_weights(root)

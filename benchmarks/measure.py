@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any, Literal, NamedTuple
 
 ROOT = Path(__file__).parent.parent
+MOST_PAIRS = 3  # of what takes longest, so that all of it ends within a quarter of an hour
 
 Compare = Literal["ratio", "difference", "value"]
 

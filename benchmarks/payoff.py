@@ -15,7 +15,7 @@ from ray.train.torch import TorchTrainer, prepare_model
 from torch import nn
 
 from air_tutorials.cluster import local_cluster
-from benchmarks.measure import Curve, Row, Settings, alternate, spread
+from benchmarks.measure import MOST_PAIRS, Curve, Row, Settings, alternate, spread
 from benchmarks.programs import make_conv_net, make_mlp, num_parameters
 
 Speeds = dict[str, dict[int, float]]  # images per second by model and global batch size
@@ -33,17 +33,16 @@ ALONE, TWO, FOUR = "1 process", "2 workers", "4 workers"
 
 
 def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
-    """Sweep all models and batch sizes with each number of processes, in turns."""
+    """Sweep all models and batch sizes with one process and two workers in turns, and once with four workers."""
     local_cluster(num_cpus=4)
     num_sizes = settings.pick(None, 2)
     batch_sizes = {name: sizes[:num_sizes] for name, sizes in BATCH_SIZES.items()}
-    config = {"batch_sizes": batch_sizes, "seconds": settings.pick(0.4, 0.05)}
-    contenders: dict[str, Callable[[], Speeds]] = {ALONE: lambda: sweep(config)}
+    config = {"batch_sizes": batch_sizes, "seconds": settings.pick(0.2, 0.05)}
     with tempfile.TemporaryDirectory() as directory:
-        for name, num_workers in ((TWO, 2), (FOUR, 4)):
-            contenders[name] = lambda n=num_workers: sweep_on_workers(config, n, Path(directory))
-        pairs = min(settings.pairs, 2)
-        runs = alternate(contenders, pairs, _show)
+        root = Path(directory)
+        pair = {ALONE: lambda: sweep(config), TWO: lambda: sweep_on_workers(config, 2, root)}
+        runs: dict[str, list[Speeds]] = alternate(pair, min(settings.pairs, MOST_PAIRS), _show)
+        runs |= alternate({FOUR: lambda: sweep_on_workers(config, 4, root)}, 1, _show)  # on the curves alone
     rows, curves = [], []
     for model, sizes in batch_sizes.items():
         for name, results in runs.items():

@@ -45,7 +45,6 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
     """Predict a tenth and all of the rows with Ray, all of them by hand, and some with more and fewer workers."""
     local_cluster(num_cpus=4)
     few, some, many = sizes = settings.pick([100_000, 200_000, 1_000_000], [5_000, 10_000, 20_000])
-    pairs = min(settings.pairs, 3)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         weights = save_weights(root)
@@ -55,7 +54,7 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
             f"Ray, {count:,} rows": lambda c=count: predict_with_ray(files[c], weights, root) for count in (few, many)
         }
         contenders["two processes by hand"] = lambda: predict_by_hand(files[many], weights, root)
-        runs = alternate(contenders, pairs, _show)
+        runs = alternate(contenders, settings.pairs, _show)
         workers = settings.pick([1, 2, 4], [1, 2])
         growing = {f"Ray, {n} workers": lambda n=n: predict_with_ray(files[some], weights, root, n) for n in workers}
         by_workers = alternate(growing, 1, _show)

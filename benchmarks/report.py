@@ -133,8 +133,18 @@ def _measured_on(results: dict[str, dict[str, Any]]) -> str:
     if any(family["quick"] for family in results.values()):
         lines.append("**Some of this was measured with `--quick`, tiny sizes: those numbers mean nothing.**\n")
     took_s = sum(family["took_s"] for family in results.values())
-    lines.append(f"All of it took {took_s / 60:.0f} minutes.\n")
+    lines.append(f"All of it took {took_s / 60:.0f} minutes. {_pairs(results)}\n")
     return "\n".join(lines)
+
+
+def _pairs(results: dict[str, dict[str, Any]]) -> str:
+    """Say how many pairs a comparison has; a number that is counted, not measured, has one."""
+    titles: dict[int, list[str]] = {}
+    for name, family in results.items():
+        most = max(len(row.ours) for row in family["rows"])
+        if most > 1:
+            titles.setdefault(most, []).append(_TITLES[name])
+    return " ".join(f"{n} pairs: {', '.join(titles[n])}." for n in sorted(titles, reverse=True))
 
 
 def _place(family: dict[str, Any]) -> tuple[str, str, str]:

@@ -21,7 +21,7 @@ _TORCHRUN = "`torchrun`, hand-written DDP"
 def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
     """Train page 1's program with two workers under Ray, under ``torchrun``, and without a loader."""
     local_cluster(num_cpus=4)
-    epochs = settings.pick(4, 2)
+    epochs = settings.pick(3, 2)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         fit(root, epochs)  # from now on the cluster is warm: Ray's processes run, files are in memory

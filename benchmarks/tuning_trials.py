@@ -13,7 +13,7 @@ from ray.tune.search import BasicVariantGenerator
 from air_tutorials.cluster import local_cluster
 from air_tutorials.trials import load_split, train_alone, train_cifar
 from air_tutorials.tuning import make_tuner
-from benchmarks.measure import Curve, Row, Settings, alternate, fit_line, say, seconds
+from benchmarks.measure import MOST_PAIRS, Curve, Row, Settings, alternate, fit_line, say, seconds
 from benchmarks.tune_by_hand import draw_configs, tune_with_optuna
 
 _NUM_TRIALS = 16
@@ -35,8 +35,8 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
     """Tune the same sixteen configurations three times: each trial may be stopped early, by the same rule."""
     local_cluster(num_cpus=2)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    num_trials, max_epochs = settings.pick((_NUM_TRIALS, 8), (4, 2))
-    data = load_split(num_images=settings.pick(None, 500))
+    num_trials, max_epochs = settings.pick((_NUM_TRIALS, 4), (4, 2))
+    data = load_split(num_images=settings.pick(8_000, 500))
     configs = draw_configs(num_trials)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
@@ -47,11 +47,11 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
             "plain loop, the same epochs": lambda: in_a_loop(configs, last[-1].epochs, data, root),
             "Optuna, 2 jobs": lambda: with_optuna(configs, max_epochs, data, root),
         }
-        ray_tune, loop, optuna_runs = alternate(contenders, min(settings.pairs, 2), _show).values()
+        ray_tune, loop, optuna_runs = alternate(contenders, min(settings.pairs, MOST_PAIRS), _show).values()
         growing = {n: with_ray(configs[:n], max_epochs, data, root) for n in (num_trials // 4, num_trials // 2)}
     for n, run in growing.items():
         say(f"  Ray Tune, {n} trials: {run.took_s:.1f} s")
-    rows = _rows(ray_tune, loop, optuna_runs, max_epochs)
+    rows = _rows(ray_tune, loop, optuna_runs, max_epochs, len(data[0]))
     return [*rows, _growth_row([*growing.values()], ray_tune)], []
 
 
@@ -100,12 +100,12 @@ def with_optuna(configs: list[dict[str, Any]], max_epochs: int, data: Any, root:
     return Run(took_s, epochs[0])
 
 
-def _rows(ray_tune: list[Run], loop: list[Run], optuna_runs: list[Run], max_epochs: int) -> list[Row]:
+def _rows(ray_tune: list[Run], loop: list[Run], optuna_runs: list[Run], max_epochs: int, num_images: int) -> list[Row]:
     what = f"{len(loop[0].epochs)} tuning trials with early stopping"
     took = [[run.took_s for run in runs] for runs in (ray_tune, loop, optuna_runs)]
     total = [[sum(run.epochs) for run in runs] for runs in (ray_tune, optuna_runs)]
     of_loop = (
-        f"The loop trains each configuration for as many epochs as Tune just did (of at most {max_epochs}; "
+        f"Page 4's model, {num_images:,} images an epoch. The loop trains each configuration for as many epochs as Tune just did (of at most {max_epochs}; "
         f"{_listed(total[0])} in all), in one process with {torch.get_num_threads()} threads, PyTorch's default here. "
         "Ray's cluster runs already; two trials run at a time, with one thread each."
     )
