@@ -105,9 +105,10 @@ def _rows(ray_tune: list[Run], loop: list[Run], optuna_runs: list[Run], max_epoc
     took = [[run.took_s for run in runs] for runs in (ray_tune, loop, optuna_runs)]
     total = [[sum(run.epochs) for run in runs] for runs in (ray_tune, optuna_runs)]
     of_loop = (
-        f"Page 4's model, {num_images:,} images an epoch. The loop trains each configuration for as many epochs as Tune just did (of at most {max_epochs}; "
-        f"{_listed(total[0])} in all), in one process with {torch.get_num_threads()} threads, PyTorch's default here. "
-        "Ray's cluster runs already; two trials run at a time, with one thread each."
+        f"Page 4's model, {num_images:,} images an epoch. The loop trains each configuration for as many epochs as "
+        f"Tune just did (of at most {max_epochs}; {_listed(total[0])} in all), in one process with "
+        f"{torch.get_num_threads()} threads, PyTorch's default here. Ray's cluster runs already; two trials run at a "
+        "time, with one thread each."
     )
     of_optuna = (
         "Two threads, successive halving by the same factor, the same configurations. What is stopped depends on who "
