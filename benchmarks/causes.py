@@ -58,15 +58,9 @@ CAUSES: dict[tuple[str, str], str] = {
         "trials."
     ),
     **{
-        (f"HTTP, {who}, {what}", peer): _SERVE
-        for who in ("1 client", "64 clients")
-        for what in ("requests", "p99")
-        for peer in (_FASTAPI, _LITSERVE)
-    },
-    **{
-        (f"HTTP behind HAProxy, {who}, {what}", peer): _HAPROXY
-        for who in ("1 client", "64 clients")
-        for what in ("requests", "p99")
+        (f"{how}, {what}", peer): cause
+        for how, cause in (("HTTP", _SERVE), ("HTTP behind HAProxy", _HAPROXY))
+        for what in ("1 client, p99", "64 clients, requests", "64 clients, p99")
         for peer in (_FASTAPI, _LITSERVE)
     },
 }

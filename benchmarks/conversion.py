@@ -32,8 +32,8 @@ def measure(_settings: Settings) -> tuple[list[Row], list[Curve]]:
         theirs = changed_lines(module)
         say(f"  {name}: {theirs} changed lines, ours {ours}")
         note = (
-            f"With the helpers that it calls, {with_helpers} lines against {theirs + helper_lines(module)}. "
-            "Every twin gives the same metrics and checkpoints, and goes on after a crash."
+            f"Without the helpers that each calls; with them, {with_helpers} lines against "
+            f"{theirs + helper_lines(module)}. All give the same metrics and checkpoints, and go on after a crash."
         )
         rows.append(
             Row("changed lines of `train_func`", name, "lines", [ours], [theirs], "difference", at_most=0, note=note)

@@ -61,7 +61,8 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
             ours, haproxy, *peers = runs
             note = (
                 f"{duration_s:g} s of `POST /predict`, an image of {body.stat().st_size / 1000:.0f} kB as JSON. The "
-                "same checks, model and answers, and one thread for the model, on the cores that the clients use too."
+                "same checks, model and answers, and one thread for the model, on the cores that the clients use too. "
+                "Of few requests, p99 is nearly the slowest one."
             )
             rows += _rows("HTTP", clients, ours, *peers, note=note)
             rows += _rows("HTTP behind HAProxy", clients, haproxy, *peers, note=_HAPROXY_NOTE)

@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any, Literal, NamedTuple
 
 ROOT = Path(__file__).parent.parent
-MOST_PAIRS = 3  # of what takes longest, so that all of it ends within a quarter of an hour
 
 Compare = Literal["ratio", "difference", "value"]
 
@@ -84,7 +83,7 @@ class Settings:
     """How much is measured.
 
     Attributes:
-        pairs: how often each comparison is repeated; the longest ones take fewer, and say so.
+        pairs: how often each comparison is repeated.
         quick: measure tiny sizes, to see that everything runs. The numbers then mean nothing.
     """
 
@@ -125,13 +124,16 @@ def alternate(
 
 
 def python(*arguments: str) -> tuple[list[str], dict[str, Any]]:
-    """Return the command and the options of ``subprocess`` for another Python that finds this package.
+    """Return the command and the options of ``subprocess`` for another Python that finds this package, and no GPU.
+
+    All sides are measured on the CPU: some of them would take a GPU that is there, and others not.
 
     Args:
         arguments: of the interpreter.
     """
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return [sys.executable, *arguments], {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": path}}
+    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
+    return [sys.executable, *arguments], {"cwd": ROOT, "env": environment}
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -15,7 +15,7 @@ from ray.train.torch import TorchTrainer, prepare_model
 from torch import nn
 
 from air_tutorials.cluster import local_cluster
-from benchmarks.measure import MOST_PAIRS, Curve, Row, Settings, alternate, spread
+from benchmarks.measure import Curve, Row, Settings, alternate, say, spread
 from benchmarks.programs import make_conv_net, make_mlp, num_parameters
 
 Speeds = dict[str, dict[int, float]]  # images per second by model and global batch size
@@ -25,10 +25,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "an MLP four times as wide": partial(make_mlp, 2048),
     "a small network of convolutions": make_conv_net,
 }
-# A step of convolutions on 4,096 images takes seconds.
-BATCH_SIZES = {name: [64, 256, 1024, 4096] for name in MODELS} | {
-    "a small network of convolutions": [16, 64, 256, 1024]
-}
+# A step of convolutions on 1,024 images takes a second and more, and shows nothing that one on 256 does not.
+BATCH_SIZES = {name: [64, 256, 1024, 4096] for name in MODELS} | {"a small network of convolutions": [16, 64, 256]}
 ALONE, TWO, FOUR = "1 process", "2 workers", "4 workers"
 
 
@@ -37,12 +35,15 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
     local_cluster(num_cpus=4)
     num_sizes = settings.pick(None, 2)
     batch_sizes = {name: sizes[:num_sizes] for name, sizes in BATCH_SIZES.items()}
-    config = {"batch_sizes": batch_sizes, "seconds": settings.pick(0.2, 0.05)}
+    config = {"batch_sizes": batch_sizes, "seconds": settings.pick(0.2, 0.05), "threads": torch.get_num_threads()}
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        pair = {ALONE: lambda: sweep(config), TWO: lambda: sweep_on_workers(config, 2, root)}
-        runs: dict[str, list[Speeds]] = alternate(pair, min(settings.pairs, MOST_PAIRS), _show)
-        runs |= alternate({FOUR: lambda: sweep_on_workers(config, 4, root)}, 1, _show)  # on the curves alone
+        say(f"  {settings.pairs} pairs in one run of two workers: a line at its end")
+        in_turns = run_on_workers(sweep_in_turns, config | {"pairs": settings.pairs}, 2, root)
+        for name, results in in_turns.items():
+            say(f"  {name:<34} {', '.join(map(_show, results))}")
+        four = alternate({FOUR: lambda: run_on_workers(sweep, config, 4, root)}, 1, _show)  # on the curves alone
+    runs: dict[str, list[Speeds]] = in_turns | four
     rows, curves = [], []
     for model, sizes in batch_sizes.items():
         for name, results in runs.items():
@@ -99,10 +100,10 @@ def crossing_point(x: list[float], first: list[float], second: list[float]) -> f
     return None
 
 
-def sweep_on_workers(config: dict[str, Any], num_workers: int, root: Path) -> Speeds:
-    """Sweep on workers of Ray, as page 1's trainer starts them."""
+def run_on_workers(train_func: Callable[..., Any], config: dict[str, Any], num_workers: int, root: Path) -> Any:
+    """Run a function on workers of Ray, as page 1's trainer starts them, and return what the first one returned."""
     trainer = TorchTrainer(
-        sweep,
+        train_func,
         train_loop_config=config,
         scaling_config=ScalingConfig(num_workers=num_workers),
         run_config=RunConfig(storage_path=str(root), name=f"{num_workers} workers, {time.time_ns()}"),
@@ -110,9 +111,23 @@ def sweep_on_workers(config: dict[str, Any], num_workers: int, root: Path) -> Sp
     return trainer.fit().return_value
 
 
-def sweep(config: dict[str, Any]) -> Speeds:
-    """Measure every model with every batch size: on this worker with the others, or alone."""
-    world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+def sweep_in_turns(config: dict[str, Any]) -> dict[str, list[Speeds]]:
+    """Measure this worker alone, with all threads, while the others wait; then all of them together; and so on."""
+    results: dict[str, list[Speeds]] = {ALONE: [], TWO: []}
+    for _ in range(config["pairs"]):
+        if torch.distributed.get_rank() == 0:
+            num_threads = torch.get_num_threads()
+            torch.set_num_threads(config["threads"])
+            results[ALONE].append(sweep(config, alone=True))
+            torch.set_num_threads(num_threads)
+        torch.distributed.barrier()
+        results[TWO].append(sweep(config))
+    return results
+
+
+def sweep(config: dict[str, Any], alone: bool = False) -> Speeds:
+    """Measure every model with every batch size, together with the other workers or alone."""
+    world_size = 1 if alone else torch.distributed.get_world_size()
     return {
         name: {size: _speed(make_model, size, world_size, config["seconds"]) for size in config["batch_sizes"][name]}
         for name, make_model in MODELS.items()

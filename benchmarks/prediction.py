@@ -65,7 +65,7 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
     rows = [_speed_row(by_size[many], by_hand, many), _memory_row(by_size[few], by_size[many], few, many)]
     rows.append(_growth_row(by_size))
     speeds = [spread([run.rows_per_s for run in each]).median for each in by_workers.values()]
-    return rows, [Curve("workers", "batch prediction, rows/s", [float(n) for n in workers], speeds)]
+    return rows, [Curve("workers", f"rows/s of {some:,} rows", [float(n) for n in workers], speeds)]
 
 
 def check_same_work(runs: list[Run]) -> None:

@@ -25,8 +25,14 @@ _INTRODUCTION = """\
 
 Every number on this page was measured and written by one command, `make bench`, against what you would use instead,
 **on the same work in the same run**. The two sides take turns; each pair gives one comparison, and the table has the
-median of these with the lowest and the highest in brackets. "Ours" and "theirs" are medians by themselves.
+median of these with the lowest and the highest in brackets. "Ours" and "theirs" are medians by themselves. "Within the
+spread" says that some pairs lie on the other side of the target. What is said to have been tried was measured by itself
+on such a machine, and is to be compared with the number that stands beside it.
 """
+_BEFORE_THE_TABLE = {
+    "payoff": "One process already uses all cores of this machine. Workers on the same machine can gain only what it "
+    "leaves idle, and pay for exchanging gradients. On machines or GPUs of their own they gain more.\n"
+}
 
 
 def load_results(path: Path) -> dict[str, dict[str, Any]]:
@@ -62,6 +68,7 @@ def render(results: dict[str, dict[str, Any]]) -> str:
             continue
         family = results[name]
         parts.append(f"## {title}\n")
+        parts.append(_BEFORE_THE_TABLE.get(name, ""))
         if name == "payoff":
             parts.append(_picture("payoff", "Images per second against the batch, one panel for each model"))
         parts.append("\n".join([_HEAD, *map(table_line, family["rows"])]) + "\n")
@@ -185,8 +192,8 @@ def _other_curves(curves: list[Curve]) -> str:
     lines = []
     for curve in curves:
         if not curve.panel.startswith("payoff"):
-            values = ", ".join(f"{x:g} {curve.panel}: {number(y)}" for x, y in zip(curve.x, curve.y, strict=True))
-            lines.append(f"- Growth, {curve.name}: {values}.")
+            values = ", ".join(f"{number(y)} with {x:g}" for x, y in zip(curve.x, curve.y, strict=True))
+            lines.append(f"- Growth, {curve.name}, by number of {curve.panel}: {values}.")
     return "\n".join(lines) + "\n" if lines else ""
 
 

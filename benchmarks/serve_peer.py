@@ -16,7 +16,7 @@ from air_tutorials.serving import make_deployment
 from air_tutorials.torch_predictor import PREDICTIONS, TorchPredictor
 
 SHAPE, CLASSES = (3, 32, 32), [f"class {number}" for number in range(10)]
-MAX_BATCH_SIZE, BATCH_WAIT_TIMEOUT_S, MAX_IMAGES = 64, 0.005, 64
+MAX_BATCH_SIZE, BATCH_WAIT_TIMEOUT_S, MAX_IMAGES = 64, 0.001, 64
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The same trials without Ray: configurations drawn beforehand, and page 4's training function for Optuna."""
 
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from air_tutorials.checkpoints import save_checkpoint
 from air_tutorials.loops import test_epoch, train_epoch
 from air_tutorials.models import Net
 from air_tutorials.trials import shuffled
+
+_SEEDED = threading.Lock()
 
 
 def draw_configs(count: int) -> list[dict[str, Any]]:
@@ -35,7 +38,9 @@ def draw_configs(count: int) -> list[dict[str, Any]]:
 
 
 def tune_with_optuna(configs: list[dict[str, Any]], max_epochs: int, data: Any, root: Path) -> list[int]:
-    """Run the trials as two jobs, with the early stopping that Tune's ASHA does.
+    """Run the trials as two jobs, with early stopping by successive halving, as Tune does it with ASHA.
+
+    The two differ in who counts: ASHA compares a trial with those that came before it, Optuna also with itself.
 
     Args:
         configs: one for each trial.
@@ -71,8 +76,9 @@ def _train(
 ) -> float:
     """Do what ``trials.train_alone`` does, and ask Optuna after each epoch whether to go on."""
     training, validation = data
-    torch.manual_seed(0)
-    model = Net(config["l1"], config["l2"])
+    with _SEEDED:  # the two threads draw from one generator
+        torch.manual_seed(0)
+        model = Net(config["l1"], config["l2"])
     loss_fn = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=config["lr"], momentum=0.9)
     loss = float("nan")

@@ -13,7 +13,7 @@ from ray.tune.search import BasicVariantGenerator
 from air_tutorials.cluster import local_cluster
 from air_tutorials.trials import load_split, train_alone, train_cifar
 from air_tutorials.tuning import make_tuner
-from benchmarks.measure import MOST_PAIRS, Curve, Row, Settings, alternate, fit_line, say, seconds
+from benchmarks.measure import Curve, Row, Settings, alternate, fit_line, seconds
 from benchmarks.tune_by_hand import draw_configs, tune_with_optuna
 
 _NUM_TRIALS = 16
@@ -32,7 +32,7 @@ class Run(NamedTuple):
 
 
 def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
-    """Tune the same sixteen configurations three times: each trial may be stopped early, by the same rule."""
+    """Train the same sixteen configurations with Tune, in a loop, and with Optuna; and the first four with Tune."""
     local_cluster(num_cpus=2)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     num_trials, max_epochs = settings.pick((_NUM_TRIALS, 4), (4, 2))
@@ -47,12 +47,11 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
             "plain loop, the same epochs": lambda: in_a_loop(configs, last[-1].epochs, data, root),
             "Optuna, 2 jobs": lambda: with_optuna(configs, max_epochs, data, root),
         }
-        ray_tune, loop, optuna_runs = alternate(contenders, min(settings.pairs, MOST_PAIRS), _show).values()
-        growing = {n: with_ray(configs[:n], max_epochs, data, root) for n in (num_trials // 4, num_trials // 2)}
-    for n, run in growing.items():
-        say(f"  Ray Tune, {n} trials: {run.took_s:.1f} s")
+        fewer = num_trials // 4
+        contenders[f"Ray Tune, {fewer} trials"] = lambda: with_ray(configs[:fewer], max_epochs, data, root)
+        ray_tune, loop, optuna_runs, with_fewer = alternate(contenders, settings.pairs, _show).values()
     rows = _rows(ray_tune, loop, optuna_runs, max_epochs, len(data[0]))
-    return [*rows, _growth_row([*growing.values()], ray_tune)], []
+    return [*rows, _growth_row(with_fewer, ray_tune)], []
 
 
 def remember(last: list[Run], run: Run) -> Run:
@@ -112,7 +111,8 @@ def _rows(ray_tune: list[Run], loop: list[Run], optuna_runs: list[Run], max_epoc
     )
     of_optuna = (
         "Two threads, successive halving by the same factor, the same configurations. What is stopped depends on who "
-        f"comes first: Tune trained {_listed(total[0])} epochs, Optuna {_listed(total[1])}."
+        "comes first, and Tune compares a trial with those before it, Optuna also with itself: Tune trained "
+        f"{_listed(total[0])} epochs, Optuna {_listed(total[1])}."
     )
     return [
         Row(what, "a plain loop over the same epochs", "s", took[0], took[1], at_most=0.6, note=of_loop),
@@ -121,15 +121,16 @@ def _rows(ray_tune: list[Run], loop: list[Run], optuna_runs: list[Run], max_epoc
 
 
 def _growth_row(fewer: list[Run], most: list[Run]) -> Row:
-    runs = [*fewer, *most]
-    trials, times = [float(len(run.epochs)) for run in runs], [run.took_s for run in runs]
-    slope, at_zero, explained = fit_line(trials, times)
-    line = f"{at_zero:.1f} s and {slope:.2f} s for each trial, R² = {explained:.3f}"
-    sizes = _listed(sorted({len(run.epochs) for run in runs}))
-    note = f"A straight line through {len(runs)} experiments of {sizes} trials: {line}."
-    ours = [run.took_s for run in most]
-    what = f"growth: {len(most[0].epochs)} trials"
-    return Row(what, f"itself, {len(fewer[0].epochs)} trials", "s", ours, [fewer[0].took_s] * len(ours), note=note)
+    trials, times = zip(*((len(run.epochs), run.took_s) for run in [*fewer, *most]), strict=True)
+    slope, at_zero, explained = fit_line([*map(float, trials)], [*times])
+    few, many = trials[0], trials[-1]
+    note = (
+        f"A straight line through {len(trials)} experiments of {few} and {many} trials: {at_zero:.1f} s and "
+        f"{slope:.2f} s for each trial, R² = {explained:.3f}. Of {few}, fewer are stopped: "
+        f"{_listed([sum(run.epochs) for run in fewer])} epochs in all."
+    )
+    took = [[run.took_s for run in runs] for runs in (most, fewer)]
+    return Row(f"growth: {many} trials", f"itself, {few} trials", "s", *took, note=note)
 
 
 def _listed(numbers: list[int]) -> str:

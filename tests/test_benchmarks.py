@@ -143,8 +143,11 @@ def test_tune_trains_the_same_configurations(cluster, tmp_path):
 
 
 def test_workers_take_their_share_of_a_batch_and_the_crossing_is_found(cluster, tmp_path):
-    config = {"batch_sizes": {key: [64] for key in payoff.MODELS}, "seconds": 0.01}
-    for speeds in (payoff.sweep(config), payoff.sweep_on_workers(config, 2, tmp_path)):
+    sizes = {key: [64] for key in payoff.MODELS}
+    config = {"batch_sizes": sizes, "seconds": 0.01, "threads": 2, "pairs": 2}
+    runs = payoff.run_on_workers(payoff.sweep_in_turns, config, 2, tmp_path)
+    assert {name: len(pairs) for name, pairs in runs.items()} == {payoff.ALONE: 2, payoff.TWO: 2}
+    for speeds in (speeds for pairs in runs.values() for speeds in pairs):
         assert list(speeds) == list(payoff.MODELS)
         assert all(speeds[model][64] > 0 for model in payoff.MODELS)
     assert payoff.crossing_point([1, 100], [1, 4], [2, 2]) == pytest.approx(10)
