@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ray
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from air_tutorials.checkpoints import Source, load_weights
 from air_tutorials.columns import check_columns
 from air_tutorials.errors import ConfigError
-from air_tutorials.preflight import check_workers_fit
+from air_tutorials.preflight import check_workers_fit, cpus_of_nodes
 from air_tutorials.torch_predictor import TorchPredictor, column_names
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class BatchPredictor:
             batch_size=batch_size,
             batch_format=batch_format,
             compute=ray.data.ActorPoolStrategy(size=num_workers),
-            num_cpus=_num_cpus_that_leave_one(num_workers, num_cpus),
+            num_cpus=_num_cpus_that_leave_one(num_workers, num_cpus, cpus_of_nodes()),
             num_gpus=int(use_gpu) or None,
             udf_modifying_row_count=False,
         )
@@ -140,7 +140,7 @@ def _spread(dataset: "Dataset", num_workers: int, batch_size: int, batches_per_b
     """Cut a dataset of few blocks into more, as it streams: a block is the least that a worker is given."""
     if isinstance(dataset, ray.data.dataset.MaterializedDataset):
         num_blocks = num_workers * _BLOCKS_PER_WORKER
-        if dataset.num_blocks() >= num_blocks:
+        if batches_per_block is None and dataset.num_blocks() >= num_blocks:
             return dataset  # a cut costs a copy
         num_batches = math.ceil(dataset.count() / batch_size / num_blocks)
         batches = batches_per_block or max(min(num_batches, _MAX_BATCHES_PER_BLOCK), 1)
@@ -151,10 +151,25 @@ def _spread(dataset: "Dataset", num_workers: int, batch_size: int, batches_per_b
     return dataset.repartition(target_num_rows_per_block=batches * batch_size)
 
 
-def _num_cpus_that_leave_one(num_workers: int, num_cpus: float) -> float:
-    """Return what each worker reserves, so that one CPU is left for the tasks that read and cut the dataset.
+def _num_cpus_that_leave_one(num_workers: int, num_cpus: float, cpus_of_nodes: Sequence[float]) -> float:
+    """Return what each worker reserves, so that a node has one CPU left for the tasks that read and cut the dataset.
 
-    They run beside the workers, and while none is left Ray waits for one, for ever and without a word.
+    They run beside the workers, and while no node has a whole CPU left Ray waits for one, for ever and without a word.
+
+    Args:
+        num_workers: wherever Ray places them.
+        num_cpus: what each should reserve, if that leaves a CPU.
+        cpus_of_nodes: how many each node has.
+
+    >>> _num_cpus_that_leave_one(2, 1, [2]), _num_cpus_that_leave_one(4, 1, [2, 2]), _num_cpus_that_leave_one(2, 1, [4])
+    (0.5, 0.5, 1)
     """
-    share = (ray.cluster_resources().get("CPU", 0) - 1) / num_workers
-    return min(num_cpus, max(math.floor(share * 10_000) / 10_000, 0))  # Ray counts in steps of 0.0001
+
+    def leaves_one(share: float) -> bool:
+        # As many workers as a node's other CPUs have room for leave it one, and the next worker takes of that.
+        return sum(int((cpus - 1) / share + 1e-6) + 1 for cpus in cpus_of_nodes if cpus >= 1) > num_workers
+
+    # The largest that will do is what was asked for, or divides a node's other CPUs without a rest.
+    shares = {(cpus - 1) / workers for cpus in cpus_of_nodes for workers in range(1, num_workers + 1)}
+    shares = {math.floor(share * 10_000) / 10_000 for share in shares}  # Ray counts in steps of 0.0001
+    return max((share for share in (num_cpus, *shares) if 0 < share <= num_cpus and leaves_one(share)), default=0)

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,13 @@ def test_the_files_of_a_dataset_are_not_all_read_at_once(cluster: dict[str, floa
     read = ray.data.read_parquet(str(tmp_path)).map_batches(
         lambda _: {"task": np.array([ray.get_runtime_context().get_task_id()])}, batch_size=None
     )
+    before = count_footer_readers()
     assert len({row["task"] for row in read.take_all()}) == 4
+    assert count_footer_readers() - before == 1  # and not Ray's 32, each of them a process
+
+
+def count_footer_readers() -> int:
+    return sum("FooterReader" in actor["ActorClassName"] for actor in ray._private.state.actors().values())
 
 
 def test_the_steps_before_hand_over_little_at_once(cluster: dict[str, float]) -> None:
@@ -170,6 +177,18 @@ def test_a_large_dataset_can_travel_in_larger_blocks(
         dataset, feature_columns="x", batch_size=256, batches_per_block=batches_per_block
     )
     assert fewest <= result.materialize().num_blocks() <= most
+
+
+def test_blocks_that_are_there_are_cut_when_asked(cluster: dict[str, float]) -> None:
+    dataset = ray.data.range(8_000, override_num_blocks=8).map_batches(lambda batch: {"x": batch["id"] / 1.0})
+    predict = partial(
+        BatchPredictor(nn.Linear(1, 1).double().state_dict(), lambda: nn.Linear(1, 1).double()).predict,
+        dataset.materialize(),
+        feature_columns="x",
+        batch_size=100,
+    )
+    assert predict().materialize().num_blocks() == 8
+    assert predict(batches_per_block=2).materialize().num_blocks() == 40
 
 
 @pytest.mark.parametrize("empty", ["items", "filtered"])
