@@ -100,7 +100,7 @@ def make_deployment(
     num_cpus_per_replica: float = 1,
     use_gpu: bool = False,
     max_batch_size: int = 64,
-    batch_wait_timeout_s: float = 0.005,
+    batch_wait_timeout_s: float = 0.001,
     max_images: int = 64,
     max_body_bytes: int | None = None,
 ) -> Application:
