@@ -15,6 +15,8 @@ from air_tutorials.errors import ClusterError, PreflightError
 if TYPE_CHECKING:  # importing ray.train takes half a second, and who has a ScalingConfig has done it
     from ray.train import ScalingConfig
 
+_LARGEST_BATCH_TO_ADVISE = 100_000
+
 
 def preflight(
     scaling_config: "ScalingConfig",
@@ -28,9 +30,9 @@ def preflight(
     is judged by the nodes that it has at the moment: to let it grow, call Ray's trainer without this check.
 
     Args:
-        scaling_config: how many workers, and what each needs. Of an elastic ``num_workers=(min, max)`` the minimum
-            counts; ``num_workers=0`` runs in this process and needs nothing.
-        batch_size: global batch size, in samples, of which each worker takes an equal share.
+        scaling_config: how many workers, and what each needs. Of an elastic ``num_workers=(min, max)`` the minimum must
+            fit; ``num_workers=0`` runs in this process and needs nothing.
+        batch_size: global batch size, in samples, of which each worker takes an equal share, however many there are.
         storage_path: where results go. A local directory is tried by writing a file and removing it again; a URI such
             as ``s3://bucket/runs`` is left to Ray.
 
@@ -44,7 +46,7 @@ def preflight(
         needs = scaling_config._resources_per_worker_not_none
         problems += _worker_problems(num_workers, needs, scaling_config.placement_strategy)
     if batch_size is not None:
-        problems += _batch_problems(batch_size, max(num_workers, 1))
+        problems += _batch_problems(batch_size, max(num_workers, 1), max(scaling_config.max_workers, 1))
     if storage_path is not None:
         problems += _storage_problems(os.fspath(storage_path))
     if problems:
@@ -93,6 +95,15 @@ def check_storage(storage_path: str | os.PathLike[str]) -> None:
         raise PreflightError(" ".join(problems))
 
 
+def cpus_of_nodes() -> list[float]:
+    """Return how many CPUs each node of the cluster has, used or not.
+
+    Raises:
+        ClusterError: Ray is not running; call ``local_cluster()`` first.
+    """
+    return [node.get("CPU", 0.0) for node in _resources_of_nodes()]
+
+
 def _worker_problems(num_workers: int, needs: Mapping[str, float], strategy: str) -> list[str]:
     nodes = _resources_of_nodes()
     short = [name for name in needs if _room(nodes, {name: needs[name]}, strategy) < num_workers]
@@ -132,7 +143,7 @@ def _shortage(num_workers: int, name: str, amount: float, nodes: list[dict[str, 
     where = f" on {len(nodes)} nodes ({', '.join(f'{x:g}' for x in has[:8])}{', …' if has[8:] else ''})"
     rule = f" under placement_strategy={strategy!r}" if strategy.startswith("STRICT") else ""
     problem = (
-        f"{num_workers} workers × {amount:g} {name} = {wanted:g} {name}, but the cluster has "
+        f"{num_workers} worker{'s' * (num_workers != 1)} × {amount:g} {name} = {wanted:g} {name}, but the cluster has "
         f"{total:g}{where if len(nodes) > 1 else ''}, which is room for {room}{rule}."
     )
     if name == "GPU" and not total:
@@ -144,11 +155,19 @@ def _shortage(num_workers: int, name: str, amount: float, nodes: list[dict[str, 
     return f"{problem} {mend}."
 
 
-def _batch_problems(batch_size: int, num_workers: int) -> list[str]:
+def _batch_problems(batch_size: int, min_workers: int, max_workers: int) -> list[str]:
     if batch_size < 1:
         return [f"batch_size is {batch_size}, and must be at least 1."]
-    if batch_size % num_workers == 0:
+    num_workers = next((n for n in range(min_workers, max_workers + 1) if batch_size % n), None)
+    if num_workers is None:
         return []
+    if min_workers < max_workers:
+        multiple = math.lcm(*range(min_workers, max_workers + 1))
+        sizes = f"batch_size to a multiple of {multiple}, or " if multiple <= _LARGEST_BATCH_TO_ADVISE else ""
+        return [
+            f"batch_size {batch_size} must be divisible by every number of workers that the run may have, and of "
+            f"{min_workers} to {max_workers} {num_workers} does not divide it. Set {sizes}num_workers to one number."
+        ]
     below = batch_size - batch_size % num_workers
     sizes = f"{below} or {below + num_workers}" if below else f"{num_workers}"
     divisors = [str(number) for number in range(1, 2 * num_workers) if batch_size % number == 0]

@@ -154,9 +154,12 @@ def make_trainer(
         RunNameInUseError: the storage path holds a run of that name; take another, or ``resume=True``.
     """
     _check_config(train_loop_config)
-    run_config = _name_run(run_config or ray.train.RunConfig())
-    preflight(scaling_config, batch_size=train_loop_config.get("batch_size"), storage_path=run_config.storage_path)
+    run_config = run_config or ray.train.RunConfig()
+    # With a filesystem of its own, the path is that one's.
+    storage_path = None if run_config.storage_filesystem else run_config.storage_path
+    preflight(scaling_config, batch_size=train_loop_config.get("batch_size"), storage_path=storage_path)
     if not resume:
+        run_config = _name_run(run_config)
         _refuse_used_name(run_config)
     return TorchTrainer(
         train_func,
@@ -180,7 +183,7 @@ def _check_config(config: dict[str, Any]) -> None:
 def _name_run(run_config: ray.train.RunConfig) -> ray.train.RunConfig:
     # Ray's own name holds the second of the start, and two runs in one second would be taken for one.
     if re.fullmatch(r"ray_train_run-[\d_-]+", run_config.name):
-        return replace(run_config, name=f"{run_config.name}-{uuid.uuid4().hex[:6]}")
+        return replace(run_config, name=f"{run_config.name}-n{uuid.uuid4().hex[:6]}")
     return run_config
 
 

@@ -162,7 +162,7 @@ def test_joins_a_cluster_of_two_nodes() -> None:
         nodes.communicate("", timeout=60)
     assert ended.stderr == ""
     assert ended.stdout.splitlines() == [
-        "1 workers × 3 CPU = 3 CPU, but the cluster has 4 on 2 nodes (2, 2), which is room for 0. "
+        "1 worker × 3 CPU = 3 CPU, but the cluster has 4 on 2 nodes (2, 2), which is room for 0. "
         "Ask for less in resources_per_worker.",
         "3 workers × 1 CPU = 3 CPU, but the cluster has 4 on 2 nodes (2, 2), which is room for 2 under "
         "placement_strategy='STRICT_SPREAD'. Set num_workers to at most 2.",

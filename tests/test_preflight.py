@@ -47,7 +47,7 @@ def test_what_fits_passes(cluster: dict[str, float], fits: ScalingConfig) -> Non
         ),
         (
             ScalingConfig(num_workers=1, resources_per_worker={"disk": 2}),
-            "1 workers × 2 disk = 2 disk, but the cluster has 0, which is room for 0. "
+            "1 worker × 2 disk = 2 disk, but the cluster has 0, which is room for 0. "
             "Start a node that has it, or ask for none in resources_per_worker.",
         ),
     ],
@@ -58,6 +58,15 @@ def test_too_much_is_refused_with_the_arithmetic(
     with pytest.raises(PreflightError) as refusal:
         preflight(too_much)
     assert str(refusal.value) == message
+
+
+def test_an_elastic_run_needs_a_batch_for_every_number_of_workers(cluster: dict[str, float]) -> None:
+    elastic = ScalingConfig(num_workers=(2, 4))
+    preflight(elastic, batch_size=24)
+    with pytest.raises(PreflightError, match="of 2 to 4 4 does not divide it"):
+        preflight(elastic, batch_size=6)
+    with pytest.raises(PreflightError, match=r"does not divide it\. Set num_workers to one number"):
+        preflight(ScalingConfig(num_workers=(2, 100)), batch_size=64)
 
 
 def test_every_problem_is_told_at_once(cluster: dict[str, float], tmp_path: Path) -> None:

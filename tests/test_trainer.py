@@ -1,7 +1,9 @@
 """The converted program computes what the plain one computes, whatever happens to its workers."""
 
+from functools import partial
 from pathlib import Path
 
+import pyarrow.fs
 import pytest
 import ray.train
 import torch
@@ -116,6 +118,40 @@ def test_a_run_goes_on_by_its_name_only_when_asked(tmp_path):
     assert [metrics["epoch"] for metrics in resumed.return_value] == [1, 2]
     models = [load_weights(result.checkpoint, make_blob_model()) for result in (straight, resumed)]
     assert largest_difference(*models) == 0
+
+
+def test_names_that_ray_gave_are_told_apart_and_resumed_by(tmp_path):
+    def name_of(name, resume):
+        return make_trainer(
+            trainer.train_func,
+            train_loop_config=BLOBS,
+            scaling_config=ScalingConfig(num_workers=1),
+            run_config=RunConfig(storage_path=str(tmp_path), name=name),
+            resume=resume,
+        ).run_config.name
+
+    given = "ray_train_run-2026-01-01_00-00-00"
+    first, second = name_of(given, resume=False), name_of(given, resume=False)
+    assert len({first, second, given}) == 3
+    assert [name_of(name, resume=True) for name in (given, first)] == [given, first]
+    (tmp_path / first).mkdir()
+    with pytest.raises(RunNameInUseError):
+        name_of(first, resume=False)
+
+
+def test_a_path_on_a_filesystem_of_its_own_is_not_looked_for_on_this_disk(tmp_path):
+    filesystem = pyarrow.fs.SubTreeFileSystem(str(tmp_path), pyarrow.fs.LocalFileSystem())
+    make = partial(
+        make_trainer,
+        trainer.train_func,
+        train_loop_config=BLOBS,
+        scaling_config=ScalingConfig(num_workers=1),
+        run_config=RunConfig(storage_path="bucket/runs", storage_filesystem=filesystem, name="mine"),
+    )
+    make()
+    (tmp_path / "bucket" / "runs" / "mine").mkdir(parents=True)
+    with pytest.raises(RunNameInUseError):
+        make()
 
 
 def test_what_each_worker_sees(tmp_path):
