@@ -162,7 +162,8 @@ def _sweep(parent: Path, prefix: str) -> None:
     """Remove what dead builders left: with the lock held, no builder of this machine is alive."""
     for left in [path for path in parent.iterdir() if path.name.startswith(prefix)]:
         with suppress(FileNotFoundError):
-            this_machines = left.name.startswith(f"{prefix}{socket.gethostname()}-")
+            # All but the last part: another machine's name may begin with this one's.
+            this_machines = left.name.rpartition("-")[0] == f"{prefix}{socket.gethostname()}"
             if this_machines or time.time() - left.lstat().st_mtime > _ABANDONED_AFTER_S:
                 shutil.rmtree(left, ignore_errors=True)
 

@@ -70,6 +70,7 @@ def test_a_build_that_writes_nothing(tmp_path: Path) -> None:
 def test_what_dead_builders_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     here = socket.gethostname()
     names = [f".data.building-{here}-1", ".data.building-there-1", ".data.building-there-2", f".d.building-{here}-1"]
+    names.append(f".data.building-{here}-2-1")  # of a machine whose name begins with this one's
     for name in [*names, "data.building-1"]:
         (tmp_path / name).mkdir()
         (tmp_path / name / "part").write_text("half")
