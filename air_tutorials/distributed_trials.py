@@ -86,7 +86,10 @@ class FreeWorkers(tune.Callback):
 
 
 def _free_abandoned() -> int:
-    """Remove the placement groups whose creator, the controller of a Train run, has died; count those whose has not."""
+    """Remove the placement groups whose creator, an actor, has died; count those whose creator lives.
+
+    The creator is the controller of a Train run. A group that another actor made to outlive it is detached, and stays.
+    """
     # Only Ray's own table tells who created one; what is public shows neither that nor, without a dashboard, actors.
     table = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
     this_program = bytes.fromhex(ray.get_runtime_context().get_job_id())
@@ -95,6 +98,7 @@ def _free_abandoned() -> int:
         for group in map(gcs_pb2.PlacementGroupTableData.FromString, table)
         if group.creator_job_id == this_program
         and not ray.ActorID(group.creator_actor_id).is_nil()  # what this process made itself, as Tune does for a trial
+        and not group.is_detached
         and group.state != gcs_pb2.PlacementGroupTableData.REMOVED
     ]
     abandoned = [group for group in groups if group.creator_actor_dead]

@@ -8,6 +8,7 @@ import torch
 from ray import tune
 from ray.train import ScalingConfig
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from served import wait_until
 
 from air_tutorials.checkpoints import load_weights
@@ -90,6 +91,32 @@ def test_a_trial_that_is_stopped_in_the_middle_makes_room_for_the_next(tmp_path)
     assert [failure_of(result) for result in results] == [None] * 2
     assert [len(result.metrics_dataframe) for result in results] == [1, 1]
     wait_until(lambda: ray.available_resources().get("CPU") == 4)  # of the last one's workers, too
+
+
+@ray.remote(num_cpus=0)
+class Maker:
+    """Reserves a CPU for longer than it lives, or for as long."""
+
+    def make(self, lifetime: str | None) -> bytes:
+        group = placement_group([{"CPU": 1}], lifetime=lifetime)
+        assert group.wait(30)
+        return group.id.binary()
+
+
+def test_what_another_actor_made_to_outlive_it_stays():
+    makers = [Maker.remote(), Maker.remote()]
+    kept, _ = ray.get([maker.make.remote(lifetime) for maker, lifetime in zip(makers, ["detached", None], strict=True)])
+    for maker in makers:
+        ray.kill(maker)
+    callback = FreeWorkers(interval_s=0)
+
+    def look() -> bool:
+        callback.on_step_end()
+        return ray.available_resources().get("CPU") == 3
+
+    wait_until(look)
+    remove_placement_group(PlacementGroup(ray.PlacementGroupID(kept)))
+    wait_until(lambda: ray.available_resources().get("CPU") == 4)
 
 
 @pytest.mark.parametrize(
