@@ -140,15 +140,24 @@ def best_model(results: tune.ResultGrid, metric: str = "loss", mode: str = "min"
         Tune, as ``train_cifar`` does; of ``train_on_workers``, load what ``checkpoint_path`` names.
 
     Raises:
-        TuningError: no trial reported the metric; the message has the reasons of those that failed.
+        TuningError: no checkpoint was reported with a finite value of the metric; the message has the reasons of the
+            trials that failed.
     """
-    if not any(result.metrics and metric in result.metrics for result in results):
+    saved = [
+        (metrics[metric], result, checkpoint)
+        for result in results
+        for checkpoint, metrics in result.best_checkpoints or []
+        if math.isfinite(metrics.get(metric, math.nan))
+    ]
+    if not saved:
         reasons = Counter(failure for result in results if (failure := failure_of(result)))
         counted = "; ".join(f"{count} failed with {reason}" for reason, count in reasons.items())
-        raise TuningError(f"None of {len(results)} trials reported {metric!r}. {counted or 'None failed'}.")
-    best = results.get_best_result(metric, mode, scope="all")
+        raise TuningError(
+            f"None of {len(results)} trials reported a finite {metric!r} with a checkpoint. {counted or 'None failed'}."
+        )
+    _, best, checkpoint = {"min": min, "max": max}[mode](saved, key=lambda each: each[0])
     model = Net(best.config["l1"], best.config["l2"])
-    load_weights(best.get_best_checkpoint(metric, mode), model)
+    load_weights(checkpoint, model)
     return best, model
 
 

@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import ray
 import torch
 from programs import load_colour_blobs
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 from torch.utils.data import DataLoader
 
 from air_tutorials import trials
-from air_tutorials.checkpoints import load_weights
+from air_tutorials.checkpoints import load_weights, save_checkpoint
 from air_tutorials.display import count_changed_lines
 from air_tutorials.errors import ConfigError, PreflightError, TuningError
 from air_tutorials.loops import test_epoch
@@ -106,8 +108,37 @@ def test_a_trial_that_reports_nan_is_stopped_at_once(tmp_path):
 
 def test_when_every_trial_fails_one_error_says_why(tmp_path):
     results = run(fail_or_diverge, {"kind": "raises"}, tmp_path, num_samples=2)
-    with pytest.raises(TuningError, match=r"None of 2 trials reported 'loss'\. 2 failed with ValueError: no such"):
+    with pytest.raises(TuningError, match=r"None of 2 trials .* finite 'loss' .*\. 2 failed with ValueError: no such"):
         best_model(results)
+
+
+def report_loss(config: dict) -> None:
+    tune.report({"loss": 1.0})
+
+
+def report_with_checkpoint(config: dict) -> None:
+    for epoch, loss in enumerate(config["losses"]):
+        with tempfile.TemporaryDirectory() as directory:
+            torch.manual_seed(epoch)
+            save_checkpoint(directory, Net(4, 4))
+            tune.report({"loss": loss}, checkpoint=tune.Checkpoint.from_directory(directory))
+
+
+def test_an_epoch_before_the_loss_was_nan_can_be_the_best(tmp_path):
+    space = {"losses": tune.grid_search([[0.7, 0.6], [0.9, 0.5, math.nan]]), "l1": 4, "l2": 4}
+    results = run(report_with_checkpoint, space, tmp_path, max_epochs=3, scheduler=FIFOScheduler())
+    best, model = best_model(results)
+    assert best.config["losses"][1] == 0.5
+    torch.manual_seed(1)
+    assert torch.equal(model.conv1.weight, Net(4, 4).conv1.weight)
+    assert best_model(results, mode="max")[0].config["losses"][0] == 0.9
+
+
+def test_trials_without_a_finite_metric_or_a_checkpoint_have_no_best(tmp_path):
+    for trainable in (report_nan, report_loss):
+        results = run(trainable, {}, tmp_path, max_epochs=1, num_samples=2)
+        with pytest.raises(TuningError, match=r"None of 2 trials .* with a checkpoint\. None failed\."):
+            best_model(results)
 
 
 def report_something_else(config: dict) -> None:
