@@ -1,5 +1,6 @@
 """Save and load weights in a directory: weights only, whatever wrapped the model, with errors that name the keys."""
 
+import errno
 import os
 import pickle
 import tempfile
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from air_tutorials.errors import (
+    CheckpointError,
     CheckpointMismatchError,
     DamagedCheckpointError,
     MissingCheckpointError,
@@ -95,6 +97,7 @@ def load_weights(source: Source, model: nn.Module) -> nn.Module:
     Raises:
         MissingCheckpointError: nothing is saved there; look at the path.
         DamagedCheckpointError: the file is truncated or no checkpoint; use an older one.
+        CheckpointError: it may not be read, or its disk does not answer; nothing is said of what it holds.
         UnsafeCheckpointError: the file holds objects other than weights; ask its author for a ``state_dict``.
         CheckpointMismatchError: keys or shapes differ from the model's; build the model that was saved.
     """
@@ -173,6 +176,10 @@ def _load(path: Path) -> Any:
             ) from error
         raise _damaged(path, error) from error
     except Exception as error:  # damaged bytes make the reader fail in every way there is
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk, not the bytes
+            raise CheckpointError(
+                f"{path} cannot be read: {error.strerror}. Get the right to read it, or try again later."
+            ) from error
         raise _damaged(path, error) from error
 
 
@@ -193,7 +200,9 @@ def _strip_wrappers(saved: Any, wanted: Collection[str], path: Path) -> dict[str
     for entry in _WEIGHT_ENTRIES:
         if isinstance(saved, Mapping) and isinstance(saved.get(entry), Mapping):
             saved = saved[entry]
-    if not isinstance(saved, Mapping) or not all(isinstance(value, Tensor) for value in saved.values()):
+    if not isinstance(saved, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in saved.items()
+    ):
         raise DamagedCheckpointError(
             f"{path} holds a {type(saved).__name__} that is no state_dict (names to tensors). "
             "Save it with torch.save(model.state_dict(), …)."

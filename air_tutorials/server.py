@@ -99,7 +99,8 @@ def _why_no_replica_started() -> str:
 
 
 def _listening() -> tuple[str, int] | None:
-    """Return where this cluster's Ray Serve listens, if it runs."""
+    """Return where this cluster's Ray Serve listens, if it runs; another program may have ended it meanwhile."""
+    serve.context._check_cached_client_alive()  # forgets a client whose server is gone
     try:
         options = serve.context._get_global_client().http_config
     except serve.exceptions.RayServeException:

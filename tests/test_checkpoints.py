@@ -13,6 +13,7 @@ from torch import nn
 
 from air_tutorials.checkpoints import load_checkpoint, load_weights, save_checkpoint, unwrap_model
 from air_tutorials.errors import (
+    CheckpointError,
     CheckpointMismatchError,
     DamagedCheckpointError,
     MissingCheckpointError,
@@ -138,11 +139,18 @@ def test_any_bytes_are_refused_as_damaged_or_unsafe(content, tmp_path_factory):
         load_weights(path, make_model())
 
 
-@pytest.mark.parametrize("value", [[1, 2], {"lr": 0.1}, torch.ones(2)])
+@pytest.mark.parametrize("value", [[1, 2], {"lr": 0.1}, {0: torch.ones(2)}, torch.ones(2)])
 def test_a_file_without_a_state_dict_is_refused(value, tmp_path):
     torch.save(value, tmp_path / "model.pt")
     with pytest.raises(DamagedCheckpointError, match="no state_dict"):
         load_weights(tmp_path, make_model())
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file at hand that the system refuses to read")
+def test_a_file_that_cannot_be_read_is_not_called_damaged():
+    with pytest.raises(CheckpointError, match="/proc/self/mem cannot be read: Input/output error") as caught:
+        load_weights("/proc/self/mem", nn.Linear(2, 1))
+    assert not isinstance(caught.value, DamagedCheckpointError)
 
 
 class Malicious:

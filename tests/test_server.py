@@ -6,11 +6,14 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
 import psutil
 import pytest
+import ray
 import requests
 import schemathesis
 import torch
@@ -70,6 +73,25 @@ def test_starting_again_replaces_and_stopping_leaves_nothing(cluster, net_checkp
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{moved.url}/healthz")
     wait_until(lambda: serve_processes() == {})
+
+
+END_SERVE = """
+import ray
+from ray import serve
+ray.init(log_to_driver=False)
+serve.shutdown()
+"""
+
+
+def test_it_starts_again_when_another_program_has_ended_it(cluster, net_checkpoint):
+    application = make_deployment(net_checkpoint, Net, input_shape=SHAPE, classes=CLASSES)
+    server = start_server(application, port=free_port())
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    subprocess.run([sys.executable, "-c", END_SERVE], env=environment, check=True, capture_output=True)
+    stop_server()  # nothing is left to stop
+    assert start_server(application, port=int(server.url.rpartition(":")[2])).url == server.url
+    assert requests.get(f"{server.url}/healthz").status_code == 200
+    stop_server()
 
 
 def test_only_this_machine_can_reach_it(cluster, net_checkpoint):
