@@ -180,9 +180,11 @@ def test_a_large_dataset_can_travel_in_larger_blocks(
 
 
 def test_blocks_that_are_there_are_cut_when_asked(cluster: dict[str, float]) -> None:
-    dataset = ray.data.range(8_000, override_num_blocks=8).map_batches(lambda batch: {"x": batch["id"] / 1.0})
+    dataset = ray.data.range(8_000, override_num_blocks=8).map_batches(
+        lambda batch: {"x": batch["id"].astype(np.float32)}
+    )
     predict = partial(
-        BatchPredictor(nn.Linear(1, 1).double().state_dict(), lambda: nn.Linear(1, 1).double()).predict,
+        BatchPredictor(nn.Linear(1, 1).state_dict(), lambda: nn.Linear(1, 1)).predict,
         dataset.materialize(),
         feature_columns="x",
         batch_size=100,
