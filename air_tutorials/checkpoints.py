@@ -176,10 +176,6 @@ def _load(path: Path) -> Any:
             ) from error
         raise _damaged(path, error) from error
     except Exception as error:  # damaged bytes make the reader fail in every way there is
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk, not the bytes
-            raise CheckpointError(
-                f"{path} cannot be read: {error.strerror}. Get the right to read it, or try again later."
-            ) from error
         raise _damaged(path, error) from error
 
 
@@ -188,7 +184,11 @@ def _is_cut_archive(path: Path) -> bool:
         return b"PK".startswith(file.read(2)) and not zipfile.is_zipfile(path)
 
 
-def _damaged(path: Path, error: Exception) -> DamagedCheckpointError:
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk, not the bytes
+        return CheckpointError(
+            f"{path} cannot be read: {error.strerror}. Get the right to read it, or try again later."
+        )
     reason = (str(error) or type(error).__name__).split("WeightsUnpickler error: ")[-1].splitlines()[0]
     return DamagedCheckpointError(
         f"{path} ({path.stat().st_size:,} bytes) is truncated or no PyTorch checkpoint: {reason[:200]}. "
