@@ -186,9 +186,7 @@ def _is_cut_archive(path: Path) -> bool:
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk, not the bytes
-        return CheckpointError(
-            f"{path} cannot be read: {error.strerror}. Get the right to read it, or try again later."
-        )
+        return CheckpointError(f"{path} cannot be read: {error.strerror}. Get the right to, or try again later.")
     reason = (str(error) or type(error).__name__).split("WeightsUnpickler error: ")[-1].splitlines()[0]
     return DamagedCheckpointError(
         f"{path} ({path.stat().st_size:,} bytes) is truncated or no PyTorch checkpoint: {reason[:200]}. "
@@ -200,9 +198,8 @@ def _strip_wrappers(saved: Any, wanted: Collection[str], path: Path) -> dict[str
     for entry in _WEIGHT_ENTRIES:
         if isinstance(saved, Mapping) and isinstance(saved.get(entry), Mapping):
             saved = saved[entry]
-    if not isinstance(saved, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in saved.items()
-    ):
+    named = isinstance(saved, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in saved.items())
+    if not named:
         raise DamagedCheckpointError(
             f"{path} holds a {type(saved).__name__} that is no state_dict (names to tensors). "
             "Save it with torch.save(model.state_dict(), …)."
