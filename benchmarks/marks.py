@@ -55,7 +55,7 @@ class Run(NamedTuple):
 
 
 def read_run(path: Path, started: float, ended: float, batch_size: int) -> Run:
-    """Read what ``Marks`` wrote.
+    """Read what ``Marks`` wrote, and leave out a pause that the program noted at its end.
 
     Args:
         path: of its file.
@@ -63,12 +63,14 @@ def read_run(path: Path, started: float, ended: float, batch_size: int) -> Run:
         ended: when it had ended.
         batch_size: images in a step, of all processes.
     """
-    epochs: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+    lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+    epochs = [line for line in lines if "epoch" in line]
+    paused_s = sum(line.get("paused_s", 0.0) for line in lines)
     steady = epochs[1:] or epochs
     speeds = [(epoch["num_steps"] - 1) * batch_size / (epoch["last"] - epoch["first"]) for epoch in steady]
     return Run(
         to_first_step_s=epochs[0]["first"] - started,
-        after_last_step_s=ended - epochs[-1]["last"],
+        after_last_step_s=ended - epochs[-1]["last"] - paused_s,
         images_per_s=median(speeds),
         num_steps=sum(epoch["num_steps"] for epoch in epochs),
         num_threads=epochs[0]["num_threads"],

@@ -42,9 +42,9 @@ class Run(NamedTuple):
 
 
 def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
-    """Predict a tenth and all of the rows with Ray, all of them by hand, and some with more and fewer workers."""
+    """Predict a tenth and all of the rows with Ray, all of them by hand, and a tenth with more and fewer workers."""
     local_cluster(num_cpus=4)
-    few, some, many = sizes = settings.pick([100_000, 200_000, 1_000_000], [5_000, 10_000, 20_000])
+    few, many = sizes = settings.pick([100_000, 1_000_000], [5_000, 20_000])
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         weights = save_weights(root)
@@ -55,17 +55,18 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
         }
         contenders["two processes by hand"] = lambda: predict_by_hand(files[many], weights, root)
         runs = alternate(contenders, settings.pairs, _show)
-        workers = settings.pick([1, 2, 4], [1, 2])
-        growing = {f"Ray, {n} workers": lambda n=n: predict_with_ray(files[some], weights, root, n) for n in workers}
-        by_workers = alternate(growing, 1, _show)
+        growing = {n: lambda n=n: predict_with_ray(files[few], weights, root, n) for n in settings.pick([1, 4], [1])}
+        by_workers = alternate({f"Ray, {few:,} rows, {n} worker(s)": run for n, run in growing.items()}, 1, _show)
     by_hand = runs.pop("two processes by hand")
     with_few, with_many = runs.values()
-    by_size = {few: with_few, some: by_workers["Ray, 2 workers"], many: with_many}
+    by_size = {few: with_few, many: with_many}
     check_same_work(by_size[many] + by_hand)
     rows = [_speed_row(by_size[many], by_hand, many), _memory_row(by_size[few], by_size[many], few, many)]
     rows.append(_growth_row(by_size))
-    speeds = [spread([run.rows_per_s for run in each]).median for each in by_workers.values()]
-    return rows, [Curve("workers", f"rows/s of {some:,} rows", [float(n) for n in workers], speeds)]
+    speeds = {2: with_few} | dict(zip(growing, by_workers.values(), strict=True))
+    workers = sorted(speeds)
+    medians = [spread([run.rows_per_s for run in speeds[n]]).median for n in workers]
+    return rows, [Curve("workers", f"rows/s of {few:,} rows", [float(n) for n in workers], medians)]
 
 
 def check_same_work(runs: list[Run]) -> None:

@@ -24,14 +24,14 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
     epochs = settings.pick(3, 2)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        fit(root, epochs)  # from now on the cluster is warm: Ray's processes run, files are in memory
+        fit(root, 1)  # from now on the cluster is warm: Ray's processes run, files are in memory
         contenders = {
-            "Ray Train, 2 workers": lambda: fit(root, epochs),
-            "torchrun, hand-written DDP": lambda: torchrun("ddp", root, epochs),
-            "the limit: batches in memory": lambda: torchrun("limit", root, epochs),
+            "Ray Train, 2 workers": lambda: [fit(root, epochs)],
+            "torchrun: DDP; the limit": lambda: torchrun_and_limit(root, epochs),
         }
         runs = alternate(contenders, settings.pairs, _show)
-    ray_train, ddp, limit = runs.values()
+    ray_train = [run for (run,) in runs["Ray Train, 2 workers"]]
+    ddp, limit = (list(each) for each in zip(*runs["torchrun: DDP; the limit"], strict=True))
     threads = {run.num_threads for run in [*ray_train, *ddp, *limit]}
     steps = {run.num_steps for run in [*ray_train, *ddp, *limit]}
     assert len(threads) == len(steps) == 1, f"not the same work: {threads} threads, {steps} steps"
@@ -98,11 +98,18 @@ def fit(root: Path, epochs: int) -> Run:
     return read_run(marks, started, time.time(), _BATCH_SIZE)
 
 
+def torchrun_and_limit(root: Path, epochs: int) -> list[Run]:
+    """Train with hand-written DDP, and let the same processes then take the same steps on batches in memory."""
+    limit_marks = root / f"{uuid.uuid4().hex}.jsonl"
+    run = torchrun("ddp", root, epochs, f"--limit-marks={limit_marks}")
+    return [run, read_run(limit_marks, 0, time.time(), _BATCH_SIZE)]
+
+
 def torchrun(twin: str, root: Path, epochs: int, *options: str) -> Run:
     """Train with two processes that ``torchrun`` starts.
 
     Args:
-        twin: ``"ddp"``, ``"accelerate"``, ``"fabric"``, or ``"limit"``; see ``run_twin.py``.
+        twin: ``"ddp"``, ``"accelerate"``, or ``"fabric"``; see ``run_twin.py``.
         root: a directory; the checkpoint goes to one of its own below it.
         epochs: how many.
         options: more of ``run_twin.py``.
@@ -118,5 +125,7 @@ def torchrun(twin: str, root: Path, epochs: int, *options: str) -> Run:
     return read_run(root / f"{name}.jsonl", started, ended, _BATCH_SIZE)
 
 
-def _show(run: Run) -> str:
-    return f"{run.to_first_step_s:.1f} s, {run.images_per_s:,.0f}/s, {run.after_last_step_s:.1f} s"
+def _show(runs: list[Run]) -> str:
+    first, *limit = runs
+    shown = f"{first.to_first_step_s:.1f} s, {first.images_per_s:,.0f}/s, {first.after_last_step_s:.1f} s"
+    return "; ".join([shown, *(f"{run.images_per_s:,.0f}/s" for run in limit)])

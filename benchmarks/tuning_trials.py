@@ -36,7 +36,7 @@ def measure(settings: Settings) -> tuple[list[Row], list[Curve]]:
     local_cluster(num_cpus=2)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     num_trials, max_epochs = settings.pick((_NUM_TRIALS, 4), (4, 2))
-    data = load_split(num_images=settings.pick(8_000, 500))
+    data = load_split(num_images=settings.pick(6_000, 500))
     configs = draw_configs(num_trials)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)

@@ -56,9 +56,21 @@ def test_every_twin_trains_the_plain_programs_weights(twin, plain_model, tmp_pat
 
 
 def test_ray_and_the_limit_take_as_many_steps(cluster, tmp_path):
-    runs = [training.fit(tmp_path, 1), training.torchrun("limit", tmp_path, 1)]
-    assert [(run.num_steps, run.num_threads) for run in runs] == [(188, 1)] * 2
-    assert all(min(run.to_first_step_s, run.after_last_step_s, run.images_per_s) > 0 for run in runs)
+    ray_train, (ddp, limit) = training.fit(tmp_path, 1), training.torchrun_and_limit(tmp_path, 1)
+    assert [(run.num_steps, run.num_threads) for run in (ray_train, ddp, limit)] == [(188, 1)] * 3
+    assert all(min(run.to_first_step_s, run.after_last_step_s, run.images_per_s) > 0 for run in (ray_train, ddp))
+    assert limit.images_per_s > 0
+
+
+def test_a_pause_at_the_end_is_not_the_programs(tmp_path):
+    lines = [
+        {"epoch": 0, "first": 12.0, "last": 14.0, "num_steps": 11, "num_threads": 1},
+        {"epoch": 1, "first": 15.0, "last": 16.0, "num_steps": 11, "num_threads": 1},
+        {"paused_s": 2.5},
+    ]
+    (tmp_path / "marks").write_text("\n".join(map(json.dumps, lines)))
+    run = marks.read_run(tmp_path / "marks", started=10.0, ended=20.0, batch_size=64)
+    assert run == marks.Run(2.0, 1.5, 640.0, 22, 1)
 
 
 def test_both_loaders_hand_out_the_same_batches():
