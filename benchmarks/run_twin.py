@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -37,16 +38,23 @@ def main() -> None:
     importlib.import_module(f"benchmarks.with_{arguments.twin}").train_func(config)
     if arguments.limit_marks:
         started = time.time()
-        is_first = train_on_data_in_memory({**config, "on_step": Marks(arguments.limit_marks)}) == 0
-        if is_first:
+        train_on_data_in_memory({**config, "on_step": Marks(arguments.limit_marks)}, arguments.limit_marks)
+        if os.environ["RANK"] == "0":
             with arguments.marks.open("a") as file:  # what the end of the program had to wait for
                 file.write(json.dumps({"paused_s": time.time() - started}) + "\n")
 
 
-def train_on_data_in_memory(config: dict[str, Any]) -> int:
-    """Take the steps of ``with_ddp.py`` on batches that lie ready, and return the rank: no loader, no test."""
-    torch.distributed.init_process_group()
-    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+def train_on_data_in_memory(config: dict[str, Any], meet_at: Path) -> None:
+    """Take the steps of ``with_ddp.py`` on batches that lie ready: no loader, no test, no checkpoint.
+
+    Args:
+        config: as there.
+        meet_at: a new path, beside which the processes find each other. Where the group before met, the addresses of
+            that one may still lie, and now and then two processes waited for each other for ever.
+    """
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    where = f"file://{meet_at.absolute()}.store"
+    torch.distributed.init_process_group("gloo", init_method=where, rank=rank, world_size=world_size)
     torch.manual_seed(0)
     dataset = load_data()[0]
     indices = torch.arange(rank, len(dataset), world_size)
@@ -57,7 +65,6 @@ def train_on_data_in_memory(config: dict[str, Any]) -> int:
     for epoch in range(config["epochs"]):
         train_epoch(batches, model, torch.nn.CrossEntropyLoss(), optimizer, partial(config["on_step"], epoch))
     torch.distributed.destroy_process_group()
-    return rank
 
 
 if __name__ == "__main__":
