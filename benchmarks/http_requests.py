@@ -9,6 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -80,7 +81,8 @@ def serve(name: str, weights: Path, environment: Mapping[str, str]) -> Iterator[
     """Serve with ``serve_peer.py``, and yield the port as soon as it answers."""
     port = free_port()
     command, where = python("-m", "benchmarks.serve_peer", name, f"--weights={weights}", f"--port={port}")
-    where["env"] |= environment
+    mark = {"BENCHMARKED_SERVER": uuid.uuid4().hex}  # whatever it starts inherits it
+    where["env"] |= {**environment, **mark}
     log_file = weights.parent / f"{port}.log"
     # A group of its own, so that LitServe's own processes end with it.
     with log_file.open("wb") as log:
@@ -89,23 +91,41 @@ def serve(name: str, weights: Path, environment: Mapping[str, str]) -> Iterator[
         wait_for(port, process, log_file)
         yield port
     finally:
-        end_with_children(process)
+        end_with_all_it_started(process, mark)
 
 
-def end_with_children(process: subprocess.Popen) -> None:
-    """End a process with all that it started: HAProxy is in no group of ours, and outlives a Ray that is killed."""
-    children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+def end_with_all_it_started(process: subprocess.Popen, mark: Mapping[str, str]) -> None:
+    """End a process with all that it started: HAProxy is in no group of ours, and outlives a Ray that is killed.
+
+    Args:
+        process: leads a group of its own.
+        mark: what its environment holds and no other's: Ray may start HAProxy anew while it ends.
+    """
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=10)
-    _, alive = psutil.wait_procs(children, timeout=5)
-    for child in alive:
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    for _ in range(50):  # Ray's own processes end by themselves
+        if not (alive := marked_processes(mark)):
+            break
+        time.sleep(0.1)
+    while alive:
+        for child in alive:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(alive, timeout=5)
+        alive = marked_processes(mark)
     process.wait()
+
+
+def marked_processes(mark: Mapping[str, str]) -> list[psutil.Process]:
+    """Find the processes whose environment holds these variables."""
+    found = []
+    for each in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if mark.items() <= each.environ().items() and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return found
 
 
 def wait_for(port: int, process: subprocess.Popen, log: Path, timeout_s: float = 120.0) -> None:

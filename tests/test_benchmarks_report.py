@@ -151,11 +151,15 @@ def test_ray_serve_behind_haproxy_answers_as_plain_pytorch_and_leaves_nothing(
 ):
     """The setting that page 2 names, and that the results recommend."""
     ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("STATS", "METRICS")}
+    before = haproxy_processes()
     with serve("ray", net_checkpoint, {"RAY_SERVE_ENABLE_HA_PROXY": "1", **ports}) as port:
         answer = ask(port, body_of(net_images[0]))
-        children = psutil.Process().children(recursive=True)
-        passing_on = [child for child in children if child.name() == "haproxy"]
-        assert passing_on
+        assert haproxy_processes() > before
     assert_right(answer["predictions"], net_probabilities[:1])
-    _, alive = psutil.wait_procs(passing_on, timeout=30)
-    assert not alive
+    assert haproxy_processes() <= before
+
+
+def haproxy_processes() -> set[int]:
+    """Which run, whoever started them; another program's may end meanwhile."""
+    found = psutil.process_iter(["name", "status"])
+    return {each.pid for each in found if each.info["name"] == "haproxy" and each.info["status"] != "zombie"}
