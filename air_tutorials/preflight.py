@@ -165,8 +165,8 @@ def _batch_problems(batch_size: int, min_workers: int, max_workers: int) -> list
         multiple = math.lcm(*range(min_workers, max_workers + 1))
         sizes = f"batch_size to a multiple of {multiple}, or " if multiple <= _LARGEST_BATCH_TO_ADVISE else ""
         return [
-            f"batch_size {batch_size} must be divisible by every number of workers that the run may have, and of "
-            f"{min_workers} to {max_workers} {num_workers} does not divide it. Set {sizes}num_workers to one number."
+            f"batch_size {batch_size} / {num_workers} workers = {batch_size / num_workers:.4g} samples each, and must "
+            f"be a whole number for each of {min_workers} to {max_workers} workers. Set {sizes}num_workers to one."
         ]
     below = batch_size - batch_size % num_workers
     sizes = f"{below} or {below + num_workers}" if below else f"{num_workers}"

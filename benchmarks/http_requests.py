@@ -105,17 +105,13 @@ def end_with_all_it_started(process: subprocess.Popen, mark: Mapping[str, str]) 
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=10)
-    for _ in range(50):  # Ray's own processes end by themselves
-        if not (alive := marked_processes(mark)):
-            break
-        time.sleep(0.1)
-    while alive:
-        for child in alive:
+    ended = time.monotonic()
+    while (alive := marked_processes(mark)) and time.monotonic() < ended + 30:
+        for child in alive if time.monotonic() > ended + 5 else ():  # Ray's own processes end by themselves
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        psutil.wait_procs(alive, timeout=5)
-        alive = marked_processes(mark)
-    process.wait()
+        time.sleep(0.1)
+    process.wait(timeout=10)
 
 
 def marked_processes(mark: Mapping[str, str]) -> list[psutil.Process]:

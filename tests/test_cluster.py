@@ -149,6 +149,13 @@ JOIN_TWO_NODES = """
             preflight(config)
         except Exception as error:
             print(error)
+
+    import ray.data, torch
+    from air_tutorials.predictor import BatchPredictor
+    rows = ray.data.range(100).map_batches(lambda batch: {"x": batch["id"].astype("float32")})
+    predictor = BatchPredictor(torch.nn.Linear(1, 1).state_dict(), lambda: torch.nn.Linear(1, 1))
+    predictions = predictor.predict(rows, feature_columns="x", batch_size=10, num_workers=4)
+    print(len(predictions.take_all()), "rows by 4 workers, and a CPU is left to read them")
 """
 
 
@@ -170,4 +177,5 @@ def test_joins_a_cluster_of_two_nodes() -> None:
         "placement_strategy='STRICT_PACK'. Set num_workers to at most 2.",
         "3 workers need 1 CPU and 0.25 disk each, together on one node, and the nodes have room for 2. "
         "Set num_workers to at most 2, or ask for less in resources_per_worker.",
+        "100 rows by 4 workers, and a CPU is left to read them",
     ]
