@@ -142,7 +142,9 @@ def best_model(results: tune.ResultGrid, metric: str = "loss", mode: str = "min"
     Raises:
         TuningError: no checkpoint was reported with a finite value of the metric; the message has the reasons of the
             trials that failed.
+        ConfigError: the mode is unknown.
     """
+    _check_mode(mode)
     saved = [
         (metrics[metric], result, checkpoint)
         for result in results
@@ -155,7 +157,7 @@ def best_model(results: tune.ResultGrid, metric: str = "loss", mode: str = "min"
         raise TuningError(
             f"None of {len(results)} trials reported a finite {metric!r} with a checkpoint. {counted or 'None failed'}."
         )
-    _, best, checkpoint = {"min": min, "max": max}[mode](saved, key=lambda each: each[0])
+    _, best, checkpoint = (min if mode == "min" else max)(saved, key=lambda each: each[0])
     model = Net(best.config["l1"], best.config["l2"])
     load_weights(checkpoint, model)
     return best, model
@@ -186,11 +188,15 @@ def _quiet_and_safe() -> None:
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
 
 
+def _check_mode(mode: str) -> None:
+    if mode not in ("min", "max"):
+        raise ConfigError(f"mode is {mode!r}, and must be 'min' or 'max'.")
+
+
 def _check_space(space: Mapping[str, Any], num_samples: int, max_epochs: int, mode: str) -> None:
     if min(num_samples, max_epochs) < 1:
         raise ConfigError(f"num_samples is {num_samples} and max_epochs {max_epochs}: both must be at least 1.")
-    if mode not in ("min", "max"):
-        raise ConfigError(f"mode is {mode!r}, and must be 'min' or 'max'.")
+    _check_mode(mode)
     for name, values in space.items():
         choices = values.get("grid_search") if isinstance(values, dict) else getattr(values, "categories", None)
         if choices is not None and not len(choices):

@@ -132,6 +132,8 @@ def test_an_epoch_before_the_loss_was_nan_can_be_the_best(tmp_path):
     torch.manual_seed(1)
     assert torch.equal(model.conv1.weight, Net(4, 4).conv1.weight)
     assert best_model(results, mode="max")[0].config["losses"][0] == 0.9
+    with pytest.raises(ConfigError, match="mode is 'least'"):
+        best_model(results, mode="least")
 
 
 def test_trials_without_a_finite_metric_or_a_checkpoint_have_no_best(tmp_path):
